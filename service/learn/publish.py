@@ -33,6 +33,9 @@ from service.store.states.status import read_status, write_status
 # Shortest pause between two snapshots, and its length in multiples of the time that the last one took.
 PUBLISH_SECONDS: Final = 0.01
 PUBLISH_PAUSE: Final = 25
+# The same for a sparse model while no event waits to be folded. Its snapshots are large, and a longer pause would save
+# time that the fold does not need. With 2, workers read so many of them that events are served later.
+CAUGHT_UP_PAUSE: Final = 3
 SNAPSHOTS_KEPT: Final = 3
 STATUS_SECONDS: Final = 0.25
 # The same as for snapshots; a report is for people.
@@ -138,13 +141,14 @@ class Publisher:
         write_report(self._folder.report, report)
         self._reported_seq = follower.seq
 
-    def publish_snapshot(self, now: float, process_seconds: Callable[[], float]) -> None:
+    def publish_snapshot(self, now: float, process_seconds: Callable[[], float], *, is_behind: bool = False) -> None:
         """Write a snapshot of what is served now.
 
         Args:
             now: The time.
             process_seconds: Returns the processor time of the process. Not the clock's: on a busy
                 machine a pause by the clock would make snapshots older without saving processor time.
+            is_behind: Whether events wait to be folded.
 
         Raises:
             OSError: The disk failed; it is tried again later.
@@ -158,7 +162,8 @@ class Publisher:
         if self._bases is not None:
             self._bases.delete_unnamed()
         self._published_seq = follower.seq
-        self._publish_due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (process_seconds() - before))
+        pause = PUBLISH_PAUSE if is_behind or self._bases is None else CAUGHT_UP_PAUSE
+        self._publish_due = now + max(PUBLISH_SECONDS, pause * (process_seconds() - before))
 
     def _served_contents(self) -> Contents:
         """Return the fields and arrays of the next snapshot; those of a sparse model are what a base lacks."""

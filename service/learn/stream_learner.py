@@ -58,6 +58,7 @@ class StreamLearner:
         self._losses: Final = LossWriter(folder.path / "losses")
         self._event_seconds = BATCH_SECONDS / 64  # of folding one event, a moving average
         self._last_fold = time.monotonic()
+        self._is_behind = False
 
     def fold_next(self) -> bool:
         """Fold the next events; return whether more may wait. After an exception make a new learner."""
@@ -69,6 +70,7 @@ class StreamLearner:
             limit = min(limit, keyframe - follower.seq)
         events = follower.read_next(limit)
         if not events:
+            self._is_behind = False
             return False
         first = events[0].seq
         previous, self._stalled_seq = self._stalled_seq, None
@@ -95,7 +97,8 @@ class StreamLearner:
         self.publisher.write_keyframe_if_due(keyframe)
         for rows in losses:
             self._losses.write_losses(*rows)
-        return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
+        self._is_behind = len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
+        return self._is_behind
 
     def write_due(self, workers: Sequence[Wakeup]) -> None:
         """Publish, checkpoint, erase and report what is due; wake the workers after publishing.
@@ -106,7 +109,7 @@ class StreamLearner:
         """
         now = time.monotonic()
         if self.publisher.is_due(now):
-            self.publisher.publish_snapshot(now, time.process_time)
+            self.publisher.publish_snapshot(now, time.process_time, is_behind=self._is_behind)
             for worker in workers:
                 worker.notify()
         self.publisher.write_report_if_due(now, time.process_time)

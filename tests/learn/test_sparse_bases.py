@@ -236,6 +236,22 @@ def test_forgetting_deletes_the_bases_that_hold_the_event(rig: Rig) -> None:
     assert rig.bases == rig.named() != set()
 
 
+def test_the_pause_is_short_while_no_event_waits(rig: Rig) -> None:
+    """A snapshot that took a second of processor time is followed by one after 3 s, or 25 s if events wait."""
+
+    def fold() -> None:
+        rig.add(Kind.FEEDBACK, sparse_payload(rig.rng))
+        rig.follower.fold_batch(rig.follower.read_next(9))
+
+    for is_behind, pause in ((True, 25.0), (False, 3.0)):
+        fold()
+        seconds = iter((5.0, 6.0))
+        rig.publisher.publish_snapshot(100.0, seconds.__next__, is_behind=is_behind)
+        fold()
+        assert not rig.publisher.is_due(99.99 + pause)
+        assert rig.publisher.is_due(100.0 + pause)
+
+
 def test_the_first_base_stays(rig: Rig) -> None:
     """Also for a learner that starts in shadow mode, and it is written again once it is missing."""
     rig.teach(2)
