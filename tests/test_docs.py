@@ -90,11 +90,12 @@ def test_readme_shows_the_stored_figures() -> None:
     assert tables.readme_figures(results, figures.README_TITLES) in (ROOT / "README.md").read_text()
 
 
-def test_the_page_of_learning_shows_the_stored_figures() -> None:
-    """The table in docs/benchmarks/learning/results.md is that of its results.json."""
-    tables, folder = load_script("loadtest/tables.py"), ROOT / "docs" / "benchmarks" / "learning"
-    results = json.loads((folder / "results.json").read_text())
-    assert tables.figures(results, "Figures of learning") in (folder / "results.md").read_text()
+@pytest.mark.parametrize(("folder", "title"), [("learning", "Figures of learning"), ("fields", "Figures of fields")])
+def test_pages_of_results_show_the_stored_figures(folder: str, title: str) -> None:
+    """The table in results.md of a folder in docs/benchmarks is that of its results.json."""
+    tables, path = load_script("loadtest/tables.py"), ROOT / "docs" / "benchmarks" / folder
+    results = json.loads((path / "results.json").read_text())
+    assert tables.figures(results, title) in (path / "results.md").read_text()
 
 
 def test_the_page_of_operation_shows_the_stored_figures() -> None:

@@ -28,7 +28,7 @@ from service.softmax.arrays import Doubles, Integers
 from service.softmax.kernels.single_sparse import ENTRIES
 from service.softmax.sparse_rows import SparseRows
 
-# Characters of one text; with them and ENTRIES, of a row before they are added, the buffers take 190 KB. The general
+# Characters of one text; with them and ENTRIES, of a row before they are added, the buffers take 200 KB. The general
 # encoder reads a row with more.
 CHARACTERS: Final = 8192
 
@@ -75,6 +75,8 @@ class ObjectPlan:
         self.missing: Final[Integers] = self._arrays["missing"]
         self.unknown: Final[Integers] = self._arrays["unknown"]
         self.after = 0
+        self._columns: Final = self._arrays["row_columns"]
+        self._singles: Final = self._arrays["row_singles"]
         self._cells: Final = np.zeros(cell.PLAN_CELLS, np.int64)
         self._cells[: cell.N_FIELDS] = _describe(cell.PLAN_ARRAYS, self._arrays)
         self._cells[cell.N_FIELDS] = F
@@ -87,13 +89,34 @@ class ObjectPlan:
             text: A JSON text.
             start: Where the list begins.
         """
-        count = encode_object(id(text) + BYTES_OFFSET + start, self.address)
+        count = self._scan(text, start)
         if count < 0:
             return None
-        self.after = int(self._cells[cell.AFTER]) - id(text) - BYTES_OFFSET
         columns, values = self._arrays["row_columns"][:count], self._arrays["row_values"][:count]
         row = SparseRows(np.array([count], np.int64), columns.copy(), values.copy())
         return EncodedRows(row, self.missing.copy(), self.unknown.copy())
+
+    def encode_bytes(self, text: bytes, start: int) -> tuple[int, bytes, bytes] | None:
+        """Return the number of entries of a row, their columns as bytes of int32, and their values of float32.
+
+        The arguments are those of `encode`. None if unsure, or if a value is not finite in float32.
+        """
+        count = self._scan(text, start)
+        if count < 0 or not self._cells[cell.FINITE]:
+            return None
+        return count, self._columns[:count].tobytes(), self._singles[:count].tobytes()
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether a value of the last row was missing or unknown."""
+        return bool(self._cells[cell.COUNTED])
+
+    def _scan(self, text: bytes, start: int) -> int:
+        """Encode the row in the buffers; return the number of its entries, or a negative number if unsure."""
+        address = id(text) + BYTES_OFFSET
+        count: int = encode_object(address + start, self.address)
+        self.after = int(self._cells[cell.AFTER]) - address
+        return count
 
     def _make_inputs(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that kernels read."""
@@ -194,6 +217,7 @@ def _make_buffers(n_fields: int, entries: int) -> Arrays:
         "borders": np.zeros(CHARACTERS + 1, np.int64),
         "row_columns": np.zeros(entries, np.int32),
         "row_values": np.zeros(entries),
+        "row_singles": np.zeros(entries, np.float32),
     }
 
 

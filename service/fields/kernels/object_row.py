@@ -206,7 +206,8 @@ def _join(plan, fields):
     firsts, counts = array_at(plan, cell.FIRSTS, np.int64), array_at(plan, cell.COUNTS, np.int64)
     columns, values = array_at(plan, cell.COLUMNS, np.int64), array_at(plan, cell.VALUES, np.float64)
     row_columns, row_values = array_at(plan, cell.ROW_COLUMNS, np.int32), array_at(plan, cell.ROW_VALUES, np.float64)
-    at = 0
+    row_singles = array_at(plan, cell.ROW_SINGLES, np.float32)
+    at, finite = 0, True
     for f in range(plan[cell.N_FIELDS]):
         for e in range(firsts[f], firsts[f] + counts[f]):
             if values[e] == 0.0:
@@ -214,7 +215,10 @@ def _join(plan, fields):
             if not np.isfinite(values[e]):
                 return cell.HAND_OVER
             row_columns[at], row_values[at] = fields[f, cell.START] + columns[e], values[e]
+            row_singles[at] = values[e]
+            finite &= np.isfinite(row_singles[at])
             at += 1
+    plan[cell.FINITE] = finite
     return at
 
 

@@ -13,6 +13,7 @@ An array has two cells, its address and its length. row_plan.py writes a plan, a
     firsts, counts                   (F,) int64: where the entries of each field begin, and how many it has
     missing, unknown                 (F,) int64: how many values of each field were missing and unknown
     row_columns, row_values          (E,) int32, float64: the entries of the row
+    row_singles                      (E,) float32: the same values
 """
 
 from numba import carray
@@ -23,18 +24,19 @@ from service.softmax.kernels.addresses import numbers_at
 NUMBER, BOOLEAN, CATEGORY, TEXT_FIELD, BAG, VECTOR, CROSS = range(7)
 
 # Cells of the plan: the arrays of its options, those of the names of the fields (term_kernels.py), those that are
-# written, and then numbers. COUNTED is whether a value was missing or unknown, and AFTER the address after the row.
+# written, and then numbers. COUNTED is whether a value was missing or unknown, FINITE whether the values of the row are
+# finite in float32, and AFTER the address after the row.
 PLAN_ARRAYS = (
     "fields", "numbers", "name_text", "name_ends", "name_slots", "absent_columns", "absent_values",
     "columns", "values", "spare_columns", "spare_values", "starts", "stops", "text", "borders",
-    "firsts", "counts", "missing", "unknown", "row_columns", "row_values",
+    "firsts", "counts", "missing", "unknown", "row_columns", "row_values", "row_singles",
 )  # fmt: skip
 (
     FIELDS, NUMBERS, NAME_TEXT, NAME_ENDS, NAME_SLOTS, ABSENT_COLUMNS, ABSENT_VALUES,
     COLUMNS, VALUES, SPARE_COLUMNS, SPARE_VALUES, STARTS, STOPS, TEXT, BORDERS,
-    FIRSTS, COUNTS, MISSING, UNKNOWN, ROW_COLUMNS, ROW_VALUES,
+    FIRSTS, COUNTS, MISSING, UNKNOWN, ROW_COLUMNS, ROW_VALUES, ROW_SINGLES,
 ) = range(0, 2 * len(PLAN_ARRAYS), 2)  # fmt: skip
-N_FIELDS, COUNTED, AFTER, PLAN_CELLS = range(2 * len(PLAN_ARRAYS), 2 * len(PLAN_ARRAYS) + 4)
+N_FIELDS, COUNTED, FINITE, AFTER, PLAN_CELLS = range(2 * len(PLAN_ARRAYS), 2 * len(PLAN_ARRAYS) + 5)
 
 # Cells of a field: its arrays, then its options. A missing value has ABSENT entries from ABSENT_FIRST on in the arrays
 # of that name; a negative number refuses it. WIDTH is the number of hashed columns, or 0 if the names are listed. OTHER

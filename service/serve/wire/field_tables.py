@@ -49,6 +49,15 @@ class CutObject(NamedTuple):
     after: int
 
 
+class CutEntries(NamedTuple):
+    """The entries of such a row: their number, their columns as int32, their values; and where the list ends."""
+
+    n_entries: int
+    columns: bytes
+    values: bytes
+    after: int
+
+
 class FieldTables:
     """Parses and converts the bodies of one model with fields.
 
@@ -113,6 +122,17 @@ class FieldTables:
             return CutObject(self._finish(encoded), self._objects.after)
         except UnacceptableError:
             return None
+
+    def cut_entries(self, text: bytes, start: int) -> CutEntries | None:
+        """Return the same row as the bytes of its entries in float32; None if unsure, or if rows are not sparse."""
+        objects = self._objects
+        if objects is None or not self._is_sparse or self.dtype != np.float32:
+            return None
+        entries = objects.encode_bytes(text, start)
+        if entries is None:
+            return None
+        self._counts = (objects.missing.copy(), objects.unknown.copy()) if objects.has_counts else None
+        return CutEntries(*entries, objects.after)
 
     def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
         """Parse a JSON object.

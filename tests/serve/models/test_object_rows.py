@@ -218,6 +218,29 @@ def test_feedback_has_the_bytes_of_the_general_parser(name: str, data: st.DataOb
     assert fast == general
 
 
+@pytest.mark.parametrize("name", ["dense", "sparse", "binary"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"labels":[true]', b'"labels":{"a":1}', b'"labels":"a"', b'"labels":[1.0]', b'"labels":[]',
+        b'"labels":["a","a"]', b'"labels":[2]', b'"labels":[-1]', b'"labels":["d"]', b'"labels":[["a"]]',
+        b'"labels":[{"a":1}]', b'"labels":[0.5]', b'"labels":[0],"id":""', b'"labels":[0],"id":"\\u0061"',
+        b'"labels":[0],"id":1', b'"labels":[0],"instances":null', b'"labels":[0],"weights":[2]',
+        b'"labels":[0],"weights":null', b'"labels":[0],"labels":[1]', b'"labels":[0],"x":1',
+        b'"labels":[0],"tokens":["a"]', b'"labels":[0],"inputs":{"age":[1]}', b'"id":"a"', b'"labels":null',
+    ],
+)  # fmt: skip
+def test_unusual_feedback_has_the_outcome_of_the_general_parser(name: str, members: bytes) -> None:
+    """Labels of other types, repeated and other members: the same event, or the same refusal."""
+    row = json.dumps(USUAL).encode()
+    for body in (b'{"instances":[%b],%b}' % (row, members), b'{%b,"instances":[%b]}' % (members, row)):
+        fast, general = (outcome(parser, body) for parser in PARSERS[name])
+        if isinstance(fast, PostedEvent) and b'"id"' not in members:
+            assert isinstance(general, PostedEvent)
+            fast, general = fast[1:], general[1:]  # each has an id of its own
+        assert fast == general
+
+
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_usual_feedback_is_read_in_machine_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The general parser is not asked."""
