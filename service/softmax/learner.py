@@ -137,8 +137,10 @@ class Learner(ABC, Generic[ParametersT]):
         """
         Z = np.empty((1, self.n_logits), self.dtype)
         counted, self._counts = self._counts, self._counts.with_totals()
-        losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
-        self._counts = counted
+        try:
+            losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
+        finally:
+            self._counts = counted
         if np.isnan(losses[0]):
             return None
         return answer_logits(Z, self._head, calibration)

@@ -150,8 +150,10 @@ class SparseLearner:
         """
         Z = np.empty((1, self.n_logits), self.dtype)
         counted, self._counts = self._counts, self._counts.with_totals()
-        losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
-        self._counts = counted
+        try:
+            losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
+        finally:
+            self._counts = counted
         return None if np.isnan(losses[0]) else answer_logits(Z, self._code, calibration)
 
     def set_rule(self, rule: Rule, first_squares: Floats | None = None) -> None:

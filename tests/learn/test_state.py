@@ -112,6 +112,19 @@ def test_an_answer_is_that_of_the_served_model(
     assert has_same_bits(state, before)
 
 
+def test_a_refused_question_changes_nothing() -> None:
+    """The counts of a learner are its own again after a row that the fold refuses."""
+    source = artifact("running", "softmax", dtype="float32")
+    X, labels = rows(source)[0], np.ones(1, np.int64)
+    state = LearnerState(source)
+    state.configure({"rule": "mixture"})
+    state.fold_rows(X[:1], labels)
+    before = state.copy()
+    with pytest.raises(UnacceptableError):
+        state.classify(np.copysign(np.float32(np.inf), X[:1]))
+    assert has_same_bits(state, before)
+
+
 def test_a_copy_is_independent() -> None:
     """Learning in a copy does not change the original."""
     source = artifact()
