@@ -69,9 +69,12 @@ def scraped(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             web.post("/v1/models/iris:predict", json={"instances": [[1]]})
             feedback = {"instances": [ROW] * 8, "labels": [0] * 8}
             web.post("/v1/models/iris:feedback?wait=true", json=feedback).raise_for_status()
-            return bool(prometheus.query("rate(softstep_feedback_commits_total[1m]) > 0")) and bool(
-                prometheus.query('rate(softstep_refusals_total{code="invalid_request"}[1m]) > 0')
+            counted = (
+                "rate(softstep_feedback_commits_total[1m]) > 0",
+                'rate(softstep_refusals_total{code="invalid_request"}[1m]) > 0',
+                "softstep_learn_lag_seconds",  # the learner's first status comes a moment after its first event
             )
+            return all(map(prometheus.query, counted))
 
         wait_until(is_counted, 30)
         yield Scraped(web, prometheus)
@@ -110,7 +113,7 @@ def loaded(prometheus: PrometheusServer) -> list[Any]:
 def test_panels_show_data(scraped: Scraped, title: str) -> None:
     """Every query of a panel has a result for a service with traffic."""
     for query in panels()[title]:
-        wait_until(lambda query=query: bool(scraped.prometheus.query(query)), 20.0)  # the learner may be slow
+        assert scraped.prometheus.query(query), query
 
 
 def test_dashboard_variables_have_values(scraped: Scraped) -> None:
