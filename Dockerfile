@@ -12,7 +12,7 @@ RUN python -m venv --without-pip /opt/softstep
 WORKDIR /build
 COPY requirements.lock ./
 RUN pip --python /opt/softstep/bin/python install --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE softstep.py ./
 COPY service service
 # Remove the build tools, and the tests of packages, which nothing imports.
 RUN pip --python /opt/softstep/bin/python install --no-deps --no-build-isolation . \

@@ -1,0 +1,10 @@
+"""Make, read and write Softstep's models in Python: `from softstep import artifact_of, write_artifact`.
+
+The modules below `service` may move between releases; these names do not.
+"""
+
+from service import __version__
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.artifact_loader import load_artifact
+
+__all__ = ["Artifact", "__version__", "load_artifact", "write_artifact"]
