@@ -11,7 +11,7 @@ import numpy as np
 import uvloop
 
 from service.process.wakeup import Wakeup
-from service.serve.log.submissions import Source
+from service.serve.log.submissions import LearningVersion
 from service.serve.log.writer import Writer, resolve_future
 from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import FEEDBACK_COUNTERS
@@ -25,10 +25,10 @@ GENESIS = bytes(range(32))
 SECONDS = 20.0
 
 
-def make_source(**changes: Any) -> Source:
+def make_source(**changes: Any) -> LearningVersion:
     """A source of the iris model with new counters."""
     counters = memoryview(bytearray(8 * FEEDBACK_COUNTERS)).cast("q")
-    return Source("iris", 1, (GENESIS,), 3, 0, counters)._replace(**changes)
+    return LearningVersion("iris", 1, (GENESIS,), 3, 0, counters)._replace(**changes)
 
 
 def make_post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
@@ -38,7 +38,7 @@ def make_post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
 
 
 def submit_events(
-    writer: Writer, source: Source, posts: Sequence[PostedEvent], actor: str = ""
+    writer: Writer, source: LearningVersion, posts: Sequence[PostedEvent], actor: str = ""
 ) -> asyncio.Future[list[Outcome]]:
     """Write the events of one request; the future has their outcomes, or an error for all of them."""
     future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
@@ -81,7 +81,7 @@ class WriterRig:
         self.open_errors: list[BaseException] = []
         self.bind_errors: list[BaseException] = []
         self.mark_errors: list[BaseException] = []
-        self.bound: list[Source] = []
+        self.bound: list[LearningVersion] = []
         self.marks: list[tuple[int, Position]] = []
         self.commits: list[int] = []
         self.committed = self.closed = self.opened = 0
@@ -98,7 +98,7 @@ class WriterRig:
             raise self.open_errors.pop(0)
         return FailingLog(self.path, self, **self.limits)
 
-    def _bind_artifact(self, source: Source) -> None:
+    def _bind_artifact(self, source: LearningVersion) -> None:
         self.bound.append(source)
         if self.bind_errors:
             raise self.bind_errors.pop(0)

@@ -16,7 +16,7 @@ import numpy as np
 from service.errors import LogError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
-from service.serve.log.submissions import Source
+from service.serve.log.submissions import LearningVersion
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import WriterCallbacks
@@ -133,7 +133,7 @@ def post_scenario(  # noqa: PLR0917  # all but the last are bound before the for
 async def _post_steps(callbacks: WriterCallbacks, steps: list[Step], emit: Emit) -> None:
     writer = Writer(callbacks, 1000, 1 << 20)
     writer.start()
-    source = Source("iris", 1, (GENESIS,), K, 0, counters(FEEDBACK_COUNTERS))
+    source = LearningVersion("iris", 1, (GENESIS,), K, 0, counters(FEEDBACK_COUNTERS))
     for step in steps:
         for _ in range(TRIES):
             try:
@@ -147,7 +147,7 @@ async def _post_steps(callbacks: WriterCallbacks, steps: list[Step], emit: Emit)
     await writer.close()
 
 
-async def _post_step(writer: Writer, source: Source, step: Step, emit: Emit) -> Source:
+async def _post_step(writer: Writer, source: LearningVersion, step: Step, emit: Emit) -> LearningVersion:
     """Post one step; return the source with the class epoch that the stream has afterwards."""
     if step is None:
         await writer.call_with_log(lambda log: cast("Any", log).empty_wal())

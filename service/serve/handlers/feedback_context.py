@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from service.errors import LearnerBehindError
-from service.serve.log.submissions import Source
+from service.serve.log.submissions import LearningVersion
 from service.serve.metrics.counters import FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
@@ -42,7 +42,7 @@ class FeedbackContext(NamedTuple):
         committed: How far the version is committed.
     """
 
-    source: Source
+    source: LearningVersion
     classes: Sequence[str]
     parser: FeedbackParser
     sealer: TokenCipher
@@ -89,7 +89,7 @@ class FeedbackContexts:
             bound = self._geneses[artifact] = compute_geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
         counters = served.counters[FEEDBACK_START : FEEDBACK_START + FEEDBACK_COUNTERS]
-        source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
+        source = LearningVersion(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         if previous is not None and (previous.source[:5], previous.classes) == (source[:5], served.classes):
             return previous
         # A token outlives an upgrade: it is bound to the first release's genesis, which no later release changes.

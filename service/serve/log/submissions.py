@@ -10,7 +10,7 @@ from service.store.log.feedback_log import FeedbackLog
 FEEDBACK: Final = Kind.FEEDBACK  # looking up a member of an enum takes longer than comparing it
 
 
-class Source(NamedTuple):
+class LearningVersion(NamedTuple):
     """A model version that learns, as it was served when a request came.
 
     Attributes:
@@ -43,7 +43,7 @@ class Submission(NamedTuple):
         actor: Who sent the request; empty in an open service.
     """
 
-    source: Source
+    source: LearningVersion
     kind: Kind
     posts: Sequence[PostedEvent]
     if_seq: int | None

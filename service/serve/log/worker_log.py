@@ -5,7 +5,7 @@ from typing import Final
 from service.errors import LogUnavailableError
 from service.process.heap import trim_heap
 from service.process.shared_memory import SharedMemory
-from service.serve.log.submissions import Source
+from service.serve.log.submissions import LearningVersion
 from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
@@ -51,7 +51,7 @@ class WorkerLog:
         self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
         return log
 
-    def bind_artifact(self, source: Source) -> None:
+    def bind_artifact(self, source: LearningVersion) -> None:
         """Store a copy of a source's artifact in the folder of its stream.
 
         Raises:

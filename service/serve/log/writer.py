@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 from service.errors import LogUnavailableError, QueueFullError
 from service.log_events import logger
-from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LogCall, Result, Source, Submission
+from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LearningVersion, LogCall, Result, Submission
 from service.serve.log.writer_thread import WriterCallbacks, WriterThread
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
 from service.serve.wire.feedback_body import PostedEvent
@@ -40,7 +40,7 @@ TURN_SECONDS: Final = 0.0005
 
 T = TypeVar("T")
 # Feedback for one version: its source, the events, and the callback for their outcomes.
-Part = tuple[Source, Sequence[PostedEvent], Callable[[Any], None]]
+Part = tuple[LearningVersion, Sequence[PostedEvent], Callable[[Any], None]]
 
 
 class Writer:
@@ -87,7 +87,7 @@ class Writer:
 
     def send_events(
         self,
-        source: Source,
+        source: LearningVersion,
         posts: Sequence[PostedEvent],
         on_result: Callable[[Any], None],
         kind: Kind = FEEDBACK,
@@ -145,7 +145,12 @@ class Writer:
         self._bytes += size
 
     def submit_event(
-        self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None, actor: str = ""
+        self,
+        source: LearningVersion,
+        post: PostedEvent,
+        kind: Kind = FEEDBACK,
+        if_seq: int | None = None,
+        actor: str = "",
     ) -> asyncio.Future[EventLocation]:
         """Write one event as `send_events` does; the future has its location, or a RefusedError or LogError."""
         future: asyncio.Future[EventLocation] = self._loop.create_future()

@@ -25,7 +25,7 @@ from service.errors import (
 from service.log_events import logger
 from service.process.wakeup import Wakeup
 from service.serve.log.refusal_log import RefusalLog
-from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LogCall, Result, Source, Submission
+from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LearningVersion, LogCall, Result, Submission
 from service.serve.thread_priority import lower_thread_priority
 from service.store.log.events import Draft, EventLocation, Outcome, Position
 from service.store.log.feedback_log import FeedbackLog
@@ -49,7 +49,7 @@ class WriterCallbacks:
     """
 
     open_log: Callable[[], FeedbackLog]
-    bind_artifact: Callable[[Source], None]
+    bind_artifact: Callable[[LearningVersion], None]
     mark_committed: Callable[[int, Position], None]
     wakeup: Wakeup
     count_commit: Callable[[int], None]
@@ -154,7 +154,7 @@ class WriterThread:
         now_ms = time.time_ns() // 1_000_000
         results: list[Result] = []
         drafts: list[Draft] = []
-        last_source: Source | None = None
+        last_source: LearningVersion | None = None
         number: int | SoftstepError = 0
         for source, kind, posts, if_seq, _, _, actor in submissions:
             if source is not last_source:
@@ -180,7 +180,7 @@ class WriterThread:
             self._refusals.note_written()
         return results, nanoseconds
 
-    def _stream_number(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
+    def _stream_number(self, log: FeedbackLog, source: LearningVersion) -> int | SoftstepError:
         """Return the number of a source's stream, which is opened if necessary, or an error if it is not writable."""
         number = self._streams.get(source[:3])
         if number is None:
