@@ -3,6 +3,7 @@
     SoftstepError
      ├─ ArtifactError, KeyFileError, SnapshotError,
      │  ApiKeysError, SigningKeysError, TlsFileError   files cannot be used: ArtifactExistsError
+     ├─ ConversionError                                a model of another library cannot be converted
      ├─ AccessError                                    the sender of a request may not make it
      │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError, CrossSiteError
      │   └─ ScopeMissingError, ModelNotPermittedError
@@ -49,6 +50,10 @@ class ArtifactError(SoftstepError):
 
 class ArtifactExistsError(ArtifactError):
     """The folder of a new artifact has one already."""
+
+
+class ConversionError(SoftstepError):
+    """A model of another library cannot be converted; the message names the part and its place."""
 
 
 class KeyFileError(SoftstepError):
