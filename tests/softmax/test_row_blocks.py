@@ -6,15 +6,9 @@ import pytest
 from service.softmax.occurring_columns import ColumnRange, CompactBlocks
 from service.softmax.row_blocks import BLOCK_ROWS, MemoryBlocks, count_blocks
 from service.softmax.sparse_rows import SparseRows, sparse_rows
+from tests.support.training_blocks import sparse_entries
 
 N = 40
-
-
-def sparse(X: np.ndarray) -> SparseRows:
-    """Return the entries of a matrix that are not 0."""
-    rows, columns = np.nonzero(X)
-    ends = np.cumsum(np.bincount(rows, minlength=len(X)))
-    return SparseRows(ends.astype(np.int64), columns.astype(np.int32), X[rows, columns])
 
 
 def few_columns(seed: int, n_rows: int) -> np.ndarray:
@@ -31,7 +25,7 @@ def test_blocks_are_the_rows(n_rows: int, form: str) -> None:
     """In order, each row once, with its label and weight."""
     X, rng = few_columns(1, n_rows), np.random.default_rng(2)
     labels, weights = rng.integers(0, 3, n_rows), rng.random(n_rows)
-    blocks = MemoryBlocks(sparse(X) if form == "sparse" else X, labels, weights, N)
+    blocks = MemoryBlocks(sparse_entries(X) if form == "sparse" else X, labels, weights, N)
     assert (blocks.n_rows, blocks.n_columns, blocks.n_blocks) == (n_rows, N, count_blocks(n_rows))
     read = [blocks.read_block(i) for i in range(blocks.n_blocks)]
     assert all(len(block.labels) == BLOCK_ROWS for block in read[:-1])
@@ -44,7 +38,7 @@ def test_blocks_are_the_rows(n_rows: int, form: str) -> None:
 def test_columns_that_occur_stand_for_all() -> None:
     """Compact rows are the columns that occur, in their order; weights of the others are 0."""
     X = few_columns(3, BLOCK_ROWS + 10)
-    blocks = MemoryBlocks(sparse(X), np.zeros(len(X), np.int32), n_columns=N)
+    blocks = MemoryBlocks(sparse_entries(X), np.zeros(len(X), np.int32), n_columns=N)
     columns = ColumnRange.from_blocks(blocks)
     assert np.array_equal(columns.columns, np.flatnonzero(X.any(axis=0)))
     compact = CompactBlocks(blocks, columns)
@@ -58,9 +52,11 @@ def test_columns_that_occur_stand_for_all() -> None:
 def test_columns_of_other_rows_are_left_out() -> None:
     """Held-out rows may have columns that no training row has; these have no weight."""
     X = few_columns(4, 30)
-    columns = ColumnRange.from_blocks(MemoryBlocks(sparse(X), np.zeros(30, np.int32), n_columns=N))
+    columns = ColumnRange.from_blocks(MemoryBlocks(sparse_entries(X), np.zeros(30, np.int32), n_columns=N))
     other = np.random.default_rng(5).normal(size=(7, N)).astype(np.float32)
-    assert np.array_equal(columns.compact(sparse(other)).to_matrix(len(columns.columns)), other[:, columns.columns])
+    assert np.array_equal(
+        columns.compact(sparse_entries(other)).to_matrix(len(columns.columns)), other[:, columns.columns]
+    )
 
 
 def test_rows_that_kernels_could_not_read_are_refused() -> None:
@@ -77,4 +73,4 @@ def test_rows_that_kernels_could_not_read_are_refused() -> None:
     with pytest.raises(ValueError, match="weights"):
         MemoryBlocks(X, labels, np.ones(3))
     with pytest.raises(ValueError, match="n_columns"):
-        MemoryBlocks(sparse(X), labels)
+        MemoryBlocks(sparse_entries(X), labels)
