@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "models"))
 from field_models import prepare
 
 from service.fields.column_blocks import FieldLimits
-from service.fields.field_records import Fields
+from service.fields.field_list import Fields
 from service.fields.row_encoder import RowEncoder
 from service.softmax.rule import Rule
 from service.softmax.sparse_learner import SparseLearner

@@ -25,7 +25,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from threadpoolctl import threadpool_limits
 
 from service.fields.column_blocks import FieldLimits
-from service.fields.field_records import Fields
+from service.fields.field_list import Fields
 from service.fields.row_encoder import RowEncoder
 from service.store.artifact.artifact import Artifact
 

@@ -95,7 +95,7 @@ class FieldEncoder(ABC):
     """Encodes the values of one field.
 
     Args:
-        name: The name of the field.
+        name: The name of the value in a row, for refusals.
         accepted: The kinds of values that it accepts, for refusals.
         missing: "refuse", or anything else.
         stand_in: The value that stands for a missing one, or None.

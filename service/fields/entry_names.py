@@ -86,7 +86,7 @@ class EntryNames:
             cross = self._encoder.crosses[field.name]
             return cross.name_entries([kept[name] for name in cross.fields], [names[name] for name in cross.fields])
         encoder = self._encoder.encoders[field.name]
-        value = encoder.stand_in if find_missing([values[field.name]])[0] else values[field.name]
+        value = encoder.stand_in if find_missing([values[field.value_name]])[0] else values[field.value_name]
         return {} if value is None else encoder.name_value(value)
 
     def _name_listed(self, f: int, column: int) -> str:

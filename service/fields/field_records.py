@@ -16,7 +16,8 @@
 The column `other` exists with `"unknown": "other"`. The column `missing` exists with `"missing": "column"` or
 `"flag": true`, and is 1 where the value is missing.
 
-A value is missing if it is null or NaN, or if its name is absent. `missing` is then one of
+A field reads the value of its own name, or of `source`. A value is missing if it is null or NaN, or if its name is
+absent. `missing` is then one of
 
     "mean"          the mean, which is 0 after scaling: the default of a number, and of numbers alone
     "none"          no entry, so that every column is 0: the default of the other kinds
@@ -46,14 +47,13 @@ from service.fields.field_types import (
     Sizes,
     TensorSpec,
     Unknown,
+    ValueField,
     check_list_length,
     check_listed_or_hashed,
 )
 from service.fields.text_records import BagField, TextField
 from service.record import NAME_CHARACTERS_MAX, ROWS_MAX, Name, Positive, Record
 
-# Above every setting for the number of fields.
-FIELDS_MAX: Final = 65_536
 # An embedding has some thousand numbers.
 VECTOR_SIZE_MAX: Final = 65_536
 
@@ -64,7 +64,7 @@ class MissingNumber(Record):
     value: FiniteFloat
 
 
-class NumberField(ColumnField):
+class NumberField(ValueField):
     """A number, scaled in float64: (x - mean) / scale, then cut to [-clip, clip].
 
     Attributes:
@@ -107,7 +107,7 @@ class MissingBoolean(Record):
     value: bool
 
 
-class BooleanField(ColumnField):
+class BooleanField(ValueField):
     """A boolean: 1 for true, and no entry for false.
 
     Attributes:
@@ -182,7 +182,7 @@ class CategoryField(HashedField):
         return self
 
 
-class VectorField(ColumnField):
+class VectorField(ValueField):
     """A list of numbers, such as an embedding, scaled in float64 as a number is.
 
     Attributes:
@@ -260,32 +260,4 @@ class CrossField(ColumnField):
 FieldRecord = Annotated[
     NumberField | BooleanField | CategoryField | TextField | BagField | VectorField | CrossField,
     Field(discriminator="kind"),
-]
-
-
-def _check_fields(fields: tuple[FieldRecord, ...]) -> tuple[FieldRecord, ...]:
-    """Return fields whose names and tensors differ, and whose crosses are of fields above them."""
-    above: set[str] = set()
-    crosses: set[str] = set()
-    tensors: set[str] = set()
-    for field in fields:
-        if field.name in above or field.name in crosses:
-            raise ValueError("the names of the fields must differ from each other")
-        specs = field.tensor_specs({})
-        if tensors & specs.keys():
-            raise ValueError("each tensor of a field must be one of its own")
-        tensors |= specs.keys()
-        if isinstance(field, CrossField):
-            if not above.issuperset(field.fields):
-                raise ValueError("a cross is of fields above it that are not crosses themselves")
-            crosses.add(field.name)
-        else:
-            above.add(field.name)
-    return fields
-
-
-Fields = Annotated[
-    tuple[FieldRecord, ...],
-    Field(min_length=1, max_length=FIELDS_MAX, fail_fast=True),
-    AfterValidator(_check_fields),
 ]

@@ -92,7 +92,7 @@ class ColumnField(Record):
     """The part that all fields have.
 
     Attributes:
-        name: The name of the field in a row.
+        name: The name of the field, in explanations and counters; in a row too, unless the field has a source.
     """
 
     name: Name
@@ -137,7 +137,22 @@ class ColumnField(Record):
         return self.count_values(sizes) + self.has_other + self.has_missing
 
 
-class HashedField(ColumnField):
+class ValueField(ColumnField):
+    """A field that reads a value of a row.
+
+    Attributes:
+        source: The name of the value in the row, if it is not that of the field.
+    """
+
+    source: Name | None = None
+
+    @property
+    def value_name(self) -> str:
+        """The name of the value in a row, which several fields may read."""
+        return self.name if self.source is None else self.source
+
+
+class HashedField(ValueField):
     """A field whose columns may be hashed.
 
     The hash of a name is MurmurHash3 x86-32 of its UTF-8, an int32. Its column is the absolute value modulo 2**bits, as

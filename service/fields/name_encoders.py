@@ -112,7 +112,7 @@ class TextEncoder(FieldEncoder):
         self, field: TextField, n_values: int, columns: NameColumns, idf: Doubles, limits: FieldLimits
     ) -> None:
         stand_in = field.missing.value if isinstance(field.missing, MissingText) else None
-        super().__init__(field.name, ["a text"], field.missing, stand_in, n_values if field.has_missing else -1)
+        super().__init__(field.value_name, ["a text"], field.missing, stand_in, n_values if field.has_missing else -1)
         self.analyzer: Final = TextAnalyzer(field)
         self._columns: Final = columns
         self.weighting: Final = Weighting(MODES[field.counts], idf, NORMS[field.norm])
@@ -170,7 +170,7 @@ class BagEncoder(FieldEncoder):
     def __init__(self, field: BagField, n_values: int, columns: NameColumns, limits: FieldLimits) -> None:
         accepted = ["an object of names and numbers", "a list of names"]
         last = n_values + field.has_other
-        super().__init__(field.name, accepted, field.missing, None, last if field.has_missing else -1)
+        super().__init__(field.value_name, accepted, field.missing, None, last if field.has_missing else -1)
         self._columns: Final = columns
         self.weighting: Final = Weighting(norm=NORMS[field.norm])
         self._refuses_unknown: Final = field.unknown == "refuse"
@@ -209,7 +209,7 @@ class HashedCategoryEncoder(FieldEncoder):
     def __init__(self, field: CategoryField, n_values: int) -> None:
         stand_in = field.missing.value if isinstance(field.missing, MissingCategory) else None
         accepted = ["a text", "a whole number", "true", "false"]
-        super().__init__(field.name, accepted, field.missing, stand_in, n_values if field.has_missing else -1)
+        super().__init__(field.value_name, accepted, field.missing, stand_in, n_values if field.has_missing else -1)
         self._columns: Final = NameColumns(field, None)
 
     def encode_present(self, values: Sequence[Any]) -> tuple[FieldEntries, int]:

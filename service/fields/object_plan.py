@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.fields.field_list import group_by_value
 from service.fields.field_records import (
     BooleanField,
     CategoryField,
@@ -70,6 +71,10 @@ class ObjectPlan:
     def __init__(self, encoder: RowEncoder) -> None:
         F = len(encoder.fields)
         self._encoder: Final = encoder  # the plan has addresses of its tables
+        numbers = {field.name: f for f, field in enumerate(encoder.fields)}
+        groups = group_by_value(encoder.fields).values()
+        # The numbers of the fields that read each value, in the order of the names of a row.
+        self._readers: Final = [[numbers[field.name] for field in group] for group in groups]
         self._field_arrays: Final = [self._make_field_arrays(field) for field in encoder.fields]
         self._arrays: Final = {**self._make_inputs(), **_make_buffers(F, min(ENTRIES, encoder.entries_max))}
         self.missing: Final[Integers] = self._arrays["missing"]
@@ -132,10 +137,13 @@ class ObjectPlan:
             options["absent"] = self._keep_absent(field, absent_columns, absent_values)
             fields[f, cell.KIND :] = [int(options.get(name, 0)) for name in cell.FIELD_OPTIONS]
             numbers[f] = _list_numbers(field)
-        name_text, name_ends, name_slots = _make_table([field.name.encode() for field in encoder.fields])
+        for readers in self._readers:
+            fields[readers, cell.NEXT_FIELD] = [*readers[1:], -1]
+        name_text, name_ends, name_slots = _make_table([name.encode() for name in encoder.names])
         return {
             "fields": fields,
             "numbers": numbers,
+            "first_fields": np.array([readers[0] for readers in self._readers], np.int64),
             "name_text": name_text,
             "name_ends": name_ends,
             "name_slots": name_slots,

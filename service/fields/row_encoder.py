@@ -1,7 +1,8 @@
 """The general encoder: rows of names and values become columns and values of a model.
 
 It decides every doubtful case and words every refusal. A row is an object, or a list of values in the order of the
-fields; crosses have none. Columns of values by name give the same bits. Entries that are exactly 0 are left out.
+fields; crosses have none, and fields that read one value have one place, that of the first. Columns of values by name
+give the same bits. Entries that are exactly 0 are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from service.fields.column_blocks import FieldLimits, lay_out_columns
 from service.fields.cross_encoder import CrossEncoder
 from service.fields.entries import ENTRIES_OF_A_CALL_MAX, FieldEncoder, FieldEntries, Values
 from service.fields.field_encoders import Tensors, check_tensors, make_encoder, make_term_table
+from service.fields.field_list import group_by_value
 from service.fields.field_records import CrossField, FieldRecord
 from service.fields.kernels.entry_kernels import join_fields
 from service.fields.refusals import quote, refuse_value
@@ -46,10 +48,11 @@ class RowEncoder:
         fields: The fields of its manifest.
         tensors: The tensors of its artifact by name.
         limits: The limits of the fields.
-        others: "ignore" for names in a row that are no field, or "refuse".
+        others: "ignore" for names in a row that no field reads, or "refuse".
 
     Attributes:
         fields: The fields.
+        names: The names of the values in a row, in the order of the first field that reads each.
         blocks: The columns of each field.
         n_columns: The columns of all fields, N.
         terms: The terms of each field that has any, by its name.
@@ -84,8 +87,8 @@ class RowEncoder:
             else:
                 n_values = field.count_values(sizes)
                 self.encoders[field.name] = make_encoder(field, tables[field.name], n_values, tensors, limits)
-        self.names: Final = tuple(self.encoders)
-        self._known: Final = frozenset(self.encoders)
+        self.names: Final = tuple(group_by_value(self.fields))
+        self._known: Final = frozenset(self.names)
         self._ignores_others: Final = others == "ignore"
         self._starts: Final = np.array([block.start for block in self.blocks], np.int64)
         self.entries_max: Final = limits.entries_max
@@ -105,10 +108,10 @@ class RowEncoder:
         return self._encode(list(zip(*listed, strict=True)) or [()] * len(self.names), len(rows))
 
     def encode_columns(self, columns: Mapping[str, Values]) -> EncodedRows:
-        """Encode columns of values by the name of their field.
+        """Encode columns of values by their name.
 
         Args:
-            columns: Lists, or arrays (B,) and (B, size) of numbers or booleans. A field without a column is missing in
+            columns: Lists, or arrays (B,) and (B, size) of numbers or booleans. A value without a column is missing in
                 all rows.
 
         Raises:
@@ -116,7 +119,7 @@ class RowEncoder:
             TooLargeError: A row, or all rows together, have too many entries.
         """
         if not self._ignores_others and not self._known.issuperset(columns):
-            raise UnknownFieldError(f"A column has a name that is no field; {self._list_names()}.")
+            raise UnknownFieldError(f"A column has {self._describe_unknown_name()}.")
         given = {name: column for name, column in columns.items() if name in self._known}
         for name, column in given.items():
             if not isinstance(column, list | np.ndarray):
@@ -130,7 +133,7 @@ class RowEncoder:
         return self._encode([given.get(name, [None] * n_rows) for name in self.names], n_rows)
 
     def order_values(self, row: object, i: int) -> list[Any]:
-        """Return the value of each field that has one, in order; None where its name is absent.
+        """Return the values of a row in the order of `names`; None where a name is absent.
 
         Raises:
             UnacceptableError: Row `i` is neither an object nor a list of as many values.
@@ -169,19 +172,19 @@ class RowEncoder:
         """Return the entries of each field, crosses included, and how many values were missing and unknown.
 
         Args:
-            values: B values of each field that has any.
+            values: B values of each name in `names`.
         """
         entries: dict[str, FieldEntries] = {}
         missing, unknown = np.zeros(len(self.fields), np.int64), np.zeros(len(self.fields), np.int64)
         given = dict(zip(self.names, values, strict=True))
         total = 0
         for f, field in enumerate(self.fields):
-            if field.name in given:
-                encoded = self.encoders[field.name].encode(given[field.name])
-                entries[field.name], missing[f], unknown[f] = encoded
-            else:
+            if isinstance(field, CrossField):
                 cross = self.crosses[field.name]
                 entries[field.name] = cross.encode([entries[name] for name in cross.fields])
+            else:
+                encoded = self.encoders[field.name].encode(given[field.value_name])
+                entries[field.name], missing[f], unknown[f] = encoded
             total += len(entries[field.name].columns)
             if total > ENTRIES_OF_A_CALL_MAX:
                 raise TooManyEntriesError(
@@ -190,7 +193,7 @@ class RowEncoder:
         return list(entries.values()), missing, unknown
 
     def _encode(self, values: Sequence[Values], n_rows: int) -> EncodedRows:
-        """Return the rows of B values of each field that has any."""
+        """Return the rows of B values of each name in `names`."""
         parts, missing, unknown = self.encode_values(values)
         sizes = [len(part.columns) for part in parts]
         firsts = np.cumsum([0, *sizes[:-1]])
@@ -207,7 +210,7 @@ class RowEncoder:
         return EncodedRows(rows, missing, unknown)
 
     def _transpose(self, rows: Sequence[dict[str, Any]]) -> list[Values]:
-        """Return the B values of each field; rows whose names are all in the order of the fields are read in bulk."""
+        """Return the B values of each name; rows whose names are all in the order of `names` are read in bulk."""
         if all(tuple(row) == self.names for row in rows):
             return list(zip(*map(dict.values, rows), strict=True))
         return [[row.get(name) for row in rows] for name in self.names]
@@ -220,16 +223,20 @@ class RowEncoder:
         entry = int(np.argmin(finite))
         field = self.fields[self.find_field(int(rows.columns[entry]))]
         row = int(np.searchsorted(rows.ends, entry, "right"))
-        raise refuse_value(row, field.name, "has a number that is too large for this model")
+        name = field.name if isinstance(field, CrossField) else field.value_name
+        raise refuse_value(row, name, "has a number that is too large for this model")
 
     def _check_names(self, rows: Sequence[dict[str, Any]], first: int = 0) -> None:
-        """Raise UnacceptableError if a row has a name that is no field; `first` is the number of the first row."""
+        """Raise UnacceptableError if a row has a name that no field reads; `first` is the number of the first row."""
         if self._ignores_others or all(map(self._known.issuperset, rows)):
             return
         row = first + next(i for i, row in enumerate(rows) if not self._known.issuperset(row))
-        raise UnknownFieldError(f"Row {row} has a name that is no field; {self._list_names()}.")
+        raise UnknownFieldError(f"Row {row} has {self._describe_unknown_name()}.")
 
-    def _list_names(self) -> str:
-        """Return the first names of fields for an error."""
+    def _describe_unknown_name(self) -> str:
+        """Return what is wrong with a name that no field reads, and the first names of a row."""
         shown = ", ".join(map(quote, self.names[:NAMES_SHOWN_MAX]))
-        return f"the fields are {shown}{' and others' if len(self.names) > NAMES_SHOWN_MAX else ''}"
+        others = " and others" if len(self.names) > NAMES_SHOWN_MAX else ""
+        if self._known.issuperset(self.encoders):
+            return f"a name that is no field; the fields are {shown}{others}"
+        return f"a name that no field reads; the names of a row are {shown}{others}"

@@ -49,7 +49,7 @@ class NumberEncoder(FieldEncoder):
 
     def __init__(self, field: NumberField) -> None:
         stand_in = field.missing.value if isinstance(field.missing, MissingNumber) else None
-        super().__init__(field.name, ["a number"], field.missing, stand_in, 1 if field.has_missing else -1)
+        super().__init__(field.value_name, ["a number"], field.missing, stand_in, 1 if field.has_missing else -1)
         self._field: Final = field
         self._value: Final = field.mean if stand_in is None else stand_in
 
@@ -98,7 +98,7 @@ class BooleanEncoder(FieldEncoder):
 
     def __init__(self, field: BooleanField) -> None:
         stand_in = field.missing.value if isinstance(field.missing, MissingBoolean) else None
-        super().__init__(field.name, ["true", "false"], field.missing, stand_in, 1 if field.has_missing else -1)
+        super().__init__(field.value_name, ["true", "false"], field.missing, stand_in, 1 if field.has_missing else -1)
 
     def encode_present(self, values: Sequence[Any]) -> tuple[FieldEntries, int]:
         """Return the entries of booleans."""
@@ -116,7 +116,7 @@ class CategoryEncoder(FieldEncoder):
         stand_in = field.missing.value if isinstance(field.missing, MissingCategory) else None
         accepted = [name for kind in kinds for name in CATEGORY_KINDS[kind]]
         last = len(values) + field.has_other
-        super().__init__(field.name, accepted, field.missing, stand_in, last if field.has_missing else -1)
+        super().__init__(field.value_name, accepted, field.missing, stand_in, last if field.has_missing else -1)
         # 1, 1.0 and true are one key of a dictionary, so each type has a dictionary of its own.
         tables: dict[type, dict[Any, int]] = {kind: {} for kind in kinds}
         for column, value in enumerate(values):
@@ -166,7 +166,7 @@ class VectorEncoder(FieldEncoder):
 
     def __init__(self, field: VectorField, mean: Doubles | float, scale: Doubles | float) -> None:
         accepted = [f"a list of {field.size} numbers"]
-        super().__init__(field.name, accepted, field.missing, None, field.size if field.has_missing else -1)
+        super().__init__(field.value_name, accepted, field.missing, None, field.size if field.has_missing else -1)
         self._size: Final = field.size
         self.mean: Final = mean
         self.scale: Final = scale

@@ -19,6 +19,7 @@ from tests.support.field_artifacts import DENSE_FIELDS, SPARSE_FIELDS, field_art
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
+from tests.support.shared_values import SHARED_FIELDS
 
 
 class EmptyPage(BaseHTTPRequestHandler):
@@ -86,6 +87,7 @@ def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_artifact(folder / "sparse" / "1", field_artifact(SPARSE_FIELDS))
     gaps = field_artifact((DENSE_FIELDS[0], DENSE_FIELDS[2], SPARSE_FIELDS[6]))
     write_artifact(folder / "gaps" / "1", gaps)
+    write_artifact(folder / "shared" / "1", field_artifact(SHARED_FIELDS))
     write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
     write_artifact(folder / "letters" / "1", make_artifact("softmax", 3, list(ascii_lowercase)))
     for version in ("9", "10"):

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.console_page import check_accessibility, is_settled, known, visiting
 from tests.support.running_service import Service
+from tests.support.shared_values import VALUE_NAMES
 from tests.support.waiting import wait_until
 
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
@@ -41,6 +42,24 @@ def test_the_form_makes_an_object(console: Service, browser: Browser) -> None:
         assert answered(page)["age"] == 10
         page.get_by_role("button", name="Clear").click()
         assert answered(page) == {**START, names[-1]: 0}
+
+
+def test_fields_of_one_value_have_one_control(console: Service, browser: Browser) -> None:
+    """It is of the kind that is no category, and the row has the name of the value."""
+    with visiting(browser, f"{console.url}/#shared") as page:
+        is_settled(page)
+        assert page.locator(".field > label:first-child").all_text_contents() == VALUE_NAMES
+        row = {"age": 30, "note": "a late refund", "basket": ["tea"], "picture": [1, 2], "member": True}
+        control(page, "age").fill("30")
+        control(page, "note").fill("a late refund")
+        control(page, "basket").fill("tea")
+        control(page, "picture").fill("1, 2")
+        control(page, "member").check()
+        assert answered(page) == row
+        sent = httpx.post(f"{console.url}/v1/models/shared:predict", json={"instances": [row]}).json()
+        assert sent["predictions"] == [known(page, "S.answer.probabilities")]
+        page.get_by_label("missing: note").check()
+        assert answered(page)["note"] is None
 
 
 def test_a_missing_value_is_null(console: Service, browser: Browser) -> None:

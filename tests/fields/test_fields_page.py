@@ -7,7 +7,7 @@ import pytest
 
 from service.fields.column_blocks import FieldLimits
 from service.fields.entry_names import EntryNames
-from service.fields.field_records import FIELDS_MAX
+from service.fields.field_list import FIELDS_MAX
 from service.fields.field_types import LIST_MAX, NGRAM_MAX
 from service.fields.name_encoders import TEXT_CHARACTERS_MAX
 from service.fields.row_encoder import RowEncoder

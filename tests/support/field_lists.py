@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from service.fields.field_records import FieldRecord, Fields
+from service.fields.field_list import Fields
+from service.fields.field_records import FieldRecord
 
 FIELDS: TypeAdapter[tuple[FieldRecord, ...]] = TypeAdapter(Fields)
 

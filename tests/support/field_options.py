@@ -1,8 +1,12 @@
-"""Random lists of fields of any kinds and options, and rows for them."""
+"""Random lists of fields of any kinds and options, some of which read one value, and rows for them."""
 
 from typing import Any
 
 from hypothesis import strategies as st
+
+from service.fields.field_list import ValueRecord, list_value_types
+from service.fields.field_records import CrossField
+from tests.support.field_lists import parse_fields
 
 WORDS = ("late", "refund", "a", "I", "the", "B2b", "under_score", "don't", "7up", "x", "LATE")
 CATEGORIES = ("DE", "PT", "", "other", "2", "late refund", "a/b")
@@ -86,18 +90,50 @@ def field_lists(draw: st.DrawFn) -> list[dict[str, Any]]:
         fields.append(
             {"name": f"cross {i}", "kind": "cross", "fields": parts, **draw(st.sampled_from(OPTIONS["cross"]))}
         )
+    if draw(st.booleans()):
+        share_values(draw, fields)
     return fields
 
 
+def share_values(draw: st.DrawFn, fields: list[dict[str, Any]]) -> None:
+    """Give some fields the source of one before them that accepts a type of their values, and others a new one."""
+    groups: dict[str, list[ValueRecord]] = {}
+    for field in fields:
+        if field["kind"] == "cross":
+            continue
+        (record,) = parse_fields(field)
+        assert not isinstance(record, CrossField)
+        fitting = [name for name, group in groups.items() if list_value_types([*group, record])]
+        source = draw(st.sampled_from([*fitting, *fitting, f"value {len(groups)}", field["name"]]))
+        if source != field["name"]:
+            field["source"] = source
+        groups.setdefault(source, []).append(record)
+
+
+def value_name(field: dict[str, Any]) -> str:
+    """Return the name of the value that a field reads."""
+    name: str = field.get("source", field["name"])
+    return name
+
+
+def take_apart(fields: list[dict[str, Any]], row: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the same fields without sources, and a row that has the value of each under the field's own name."""
+    reads = {field["name"]: value_name(field) for field in fields if field["kind"] != "cross"}
+    alone = [{key: value for key, value in field.items() if key != "source"} for field in fields]
+    return alone, {name: row[value] for name, value in reads.items() if value in row}
+
+
 @st.composite
-def rows_of(draw: st.DrawFn, fields: list[dict[str, Any]]) -> dict[str, Any]:
-    """A row in any order, with values that the fields mostly accept, and now and then another name or value."""
-    names = draw(st.permutations([field["name"] for field in fields if field["kind"] != "cross"]))
-    kinds = {field["name"]: field["kind"] for field in fields}
+def rows_of(draw: st.DrawFn, fields: list[dict[str, Any]], *, others: bool = True) -> dict[str, Any]:
+    """A row in any order with values that fields mostly accept, now and then another one, and with `others` a name."""
+    kinds: dict[str, list[str]] = {}
+    for field in fields:
+        if field["kind"] != "cross":
+            kinds.setdefault(value_name(field), []).append(field["kind"])
     row = {}
-    for name in names:
-        usual = VALUES[kinds[name]]
+    for name in draw(st.permutations(list(kinds))):
+        usual = st.one_of(*(VALUES[kind] for kind in kinds[name]))
         value = draw(st.one_of(usual, usual, usual, usual, st.none(), st.just(...), JSON))
         if value is not ...:
             row[name] = value
-    return row | draw(st.just({}) | st.just({}) | st.dictionaries(TEXTS, JSON, max_size=1))
+    return row | draw(st.just({}) | st.just({}) | st.dictionaries(TEXTS, JSON, max_size=int(others)))

@@ -1,8 +1,8 @@
 """Encode one row in one pass over the text of its object, by the plan of plan_cells.py.
 
 The general encoder (row_encoder.py) says what each value means, and words every refusal. This one reads the usual
-row of a request: an object in the JSON subset of json_text.py, whose names are fields and whose values they accept.
-It hands everything else over. A property test holds both to the same bits.
+row of a request: an object in the JSON subset of json_text.py, whose names are fields or sources and whose values the
+fields accept. It hands everything else over. A property test holds both to the same bits.
 """
 
 import numpy as np
@@ -110,37 +110,52 @@ def _encode_value(plan, field, numbers, f, at, used):
 
 
 @inlined
+def _encode_readers(plan, fields, numbers, f, at, used):
+    """Encode a value for field f and those after it that read the same one; return as `_encode_value` does."""
+    firsts, counts = array_at(plan, cell.FIRSTS, np.int64), array_at(plan, cell.COUNTS, np.int64)
+    room, after = plan[cell.COLUMNS + 1], scan_word(at, NULL)
+    is_null = after >= 0
+    while f >= 0:
+        if is_null:
+            counts[f] = ABSENT_VALUE
+        else:
+            if used == room:
+                return np.int64(cell.HAND_OVER), used
+            firsts[f] = used
+            after, used = _encode_value(plan, fields[f], numbers[f], f, at, used)
+            if after < 0:
+                return after, used
+            counts[f] = used - firsts[f]
+        f = fields[f, cell.NEXT_FIELD]
+    return after, used
+
+
+@inlined
 def _scan_name(plan, at):
-    """Scan a name and its colon; return the number of the field and the address of its value, -1 if it is unsure."""
+    """Scan a name and its colon; return its first field and the address of its value, -1 if it is unsure."""
     stop = scan_key(at + 1) if byte_at(at) == QUOTE else np.int64(cell.HAND_OVER)
     if stop < 0:
         return np.int64(cell.HAND_OVER), stop
     length = stop - at - 1
-    f = find_term(plan, cell.NAME_TEXT, carray(numbers_at(at + 1, np.uint8), length), 0, length)
+    name = find_term(plan, cell.NAME_TEXT, carray(numbers_at(at + 1, np.uint8), length), 0, length)
+    f = array_at(plan, cell.FIRST_FIELDS, np.int64)[name] if name >= 0 else name
     return f, expect(stop + 1, COLON)
 
 
 @inlined
 def _scan_object(plan, fields, numbers, at):
     """Encode the values of an object; return the address after it, or HAND_OVER, and the next free place."""
-    firsts, counts = array_at(plan, cell.FIRSTS, np.int64), array_at(plan, cell.COUNTS, np.int64)
-    room, used = plan[cell.COLUMNS + 1], 0
+    counts, used = array_at(plan, cell.COUNTS, np.int64), 0
     at = expect(at, BEGIN)
     if at >= 0 and byte_at(at) == END:
         return at + 1, used
     while at >= 0:
         f, at = _scan_name(plan, at)
-        if f < 0 or at < 0 or counts[f] != UNREAD or fields[f, cell.KIND] == cell.CROSS or used == room:
+        if f < 0 or at < 0 or counts[f] != UNREAD:
             return np.int64(cell.HAND_OVER), used
-        after = scan_word(at, NULL)
-        if after >= 0:
-            at, counts[f] = after, ABSENT_VALUE
-        else:
-            firsts[f] = used
-            at, used = _encode_value(plan, fields[f], numbers[f], f, at, used)
-            counts[f] = used - firsts[f]
-            if at < 0:
-                return at, used
+        at, used = _encode_readers(plan, fields, numbers, f, at, used)
+        if at < 0:
+            return at, used
         at = skip_space(at)
         if byte_at(at) == END:
             return at + 1, used

@@ -23,16 +23,16 @@ from service.softmax.kernels.addresses import numbers_at
 
 NUMBER, BOOLEAN, CATEGORY, TEXT_FIELD, BAG, VECTOR, CROSS = range(7)
 
-# Cells of the plan: the arrays of its options, those of the names of the fields (term_kernels.py), those that are
-# written, and then numbers. COUNTED is whether a value was missing or unknown, FINITE whether the values of the row are
-# finite in float32, and AFTER the address after the row.
+# Cells of the plan: the arrays of its options, those of the names of a row (term_kernels.py) with the first field that
+# reads each value, those that are written, and then numbers. COUNTED is whether a value was missing or unknown, FINITE
+# whether the values of the row are finite in float32, and AFTER the address after the row.
 PLAN_ARRAYS = (
-    "fields", "numbers", "name_text", "name_ends", "name_slots", "absent_columns", "absent_values",
+    "fields", "numbers", "name_text", "name_ends", "name_slots", "first_fields", "absent_columns", "absent_values",
     "columns", "values", "spare_columns", "spare_values", "starts", "stops", "text", "borders",
     "firsts", "counts", "missing", "unknown", "row_columns", "row_values", "row_singles",
 )  # fmt: skip
 (
-    FIELDS, NUMBERS, NAME_TEXT, NAME_ENDS, NAME_SLOTS, ABSENT_COLUMNS, ABSENT_VALUES,
+    FIELDS, NUMBERS, NAME_TEXT, NAME_ENDS, NAME_SLOTS, FIRST_FIELDS, ABSENT_COLUMNS, ABSENT_VALUES,
     COLUMNS, VALUES, SPARE_COLUMNS, SPARE_VALUES, STARTS, STOPS, TEXT, BORDERS,
     FIRSTS, COUNTS, MISSING, UNKNOWN, ROW_COLUMNS, ROW_VALUES, ROW_SINGLES,
 ) = range(0, 2 * len(PLAN_ARRAYS), 2)  # fmt: skip
@@ -41,7 +41,7 @@ N_FIELDS, COUNTED, FINITE, AFTER, PLAN_CELLS = range(2 * len(PLAN_ARRAYS), 2 * l
 # Cells of a field: its arrays, then its options. A missing value has ABSENT entries from ABSENT_FIRST on in the arrays
 # of that name; a negative number refuses it. WIDTH is the number of hashed columns, or 0 if the names are listed. OTHER
 # is the column of unknown names, or -1; REFUSES_UNKNOWN hands them over. PART_1 to PART_3 are the fields of a cross,
-# the last -1 if there are two.
+# the last -1 if there are two. NEXT_FIELD is the next field that reads the same value, or -1.
 FIELD_ARRAYS = (
     "term_text",
     "term_ends",
@@ -59,10 +59,12 @@ FIELD_ARRAYS = (
 FIELD_OPTIONS = (
     "kind", "start", "absent_first", "absent", "accepts", "other", "refuses_unknown", "width", "seed", "signed", "vw",
     "form", "shortest", "longest", "letters_min", "lowercase", "mode", "norm", "size", "part_1", "part_2", "part_3",
+    "next_field",
 )  # fmt: skip
 (
     KIND, START, ABSENT_FIRST, ABSENT, ACCEPTS, OTHER, REFUSES_UNKNOWN, WIDTH, SEED, SIGNED, VW,
-    FORM, SHORTEST, LONGEST, LETTERS_MIN, LOWERCASE, MODE, NORM, SIZE, PART_1, PART_2, PART_3, FIELD_CELLS,
+    FORM, SHORTEST, LONGEST, LETTERS_MIN, LOWERCASE, MODE, NORM, SIZE, PART_1, PART_2, PART_3, NEXT_FIELD,
+    FIELD_CELLS,
 ) = range(2 * len(FIELD_ARRAYS), 2 * len(FIELD_ARRAYS) + len(FIELD_OPTIONS) + 1)  # fmt: skip
 
 MEAN, SCALE, CLIP, NUMBERS_OF_A_FIELD = range(4)

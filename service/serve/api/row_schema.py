@@ -6,8 +6,12 @@ of the fields or features is accepted too.
 Source: JSON Schema, draft 2020-12 (json-schema.org/draft/2020-12).
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
+from service.errors import InputError
+from service.fields.entries import FieldEncoder
+from service.fields.field_list import ValueRecord, group_by_value
 from service.fields.field_records import BooleanField, CategoryField, CrossField, FieldRecord, NumberField, VectorField
 from service.fields.field_types import TermField, TermTensors
 from service.fields.row_encoder import RowEncoder
@@ -33,6 +37,7 @@ def describe_fields(encoder: RowEncoder | None) -> dict[str, Any]:
             {
                 "name": field.name,
                 "kind": field.kind,
+                **_describe_source(field),
                 "takes": _describe_values(encoder, field),
                 **_describe_control(field),
             }
@@ -48,10 +53,10 @@ def make_row_schema(served: ServedModel) -> dict[str, Any]:
         properties = {name: {"description": "A feature.", "type": "number"} for name in served.artifact.column_names}
         required, example, others = list(properties), dict.fromkeys(properties, 0.0), False
     else:
-        fields = [field for field in encoder.fields if not isinstance(field, CrossField)]
-        properties = {field.name: _describe_field(encoder, field) for field in fields}
-        required = [field.name for field in fields if field.missing == "refuse"]
-        example = {field.name: _make_example(field) for field in fields}
+        groups = group_by_value(encoder.fields)
+        properties = {name: _describe_value(encoder, fields) for name, fields in groups.items()}
+        required = [name for name, fields in groups.items() if any(field.missing == "refuse" for field in fields)]
+        example = {name: _make_example(encoder, fields) for name, fields in groups.items()}
         others = served.manifest.others == "ignore"
     return {
         "$schema": DIALECT,
@@ -76,6 +81,13 @@ def make_row_component(served: ServedModel) -> dict[str, Any]:
     return schema
 
 
+def _describe_source(field: FieldRecord) -> dict[str, str]:
+    """Return the name of the value that a field reads, or nothing if it is the field's own name."""
+    if isinstance(field, CrossField) or field.value_name == field.name:
+        return {}
+    return {"source": field.value_name}
+
+
 def _describe_control(field: FieldRecord) -> dict[str, Any]:
     """Return what a form needs to know of a field to make a control for it; nothing for a cross, which has none."""
     if isinstance(field, CrossField):
@@ -98,16 +110,25 @@ def _describe_values(encoder: RowEncoder, field: FieldRecord) -> str | None:
     return encoder.encoders[field.name].describe_values()
 
 
-def _describe_field(encoder: RowEncoder, field: FieldRecord) -> dict[str, Any]:
+def _describe_value(encoder: RowEncoder, fields: Sequence[ValueRecord]) -> dict[str, Any]:
+    """Return the schema of a value that all of some fields accept."""
+    schemas: list[dict[str, Any]] = []
+    for field in fields:
+        schema = _describe_field(encoder, field)
+        schemas += [] if schema in schemas else [schema]
+    return schemas[0] if len(schemas) == 1 else {"allOf": schemas}
+
+
+def _describe_field(encoder: RowEncoder, field: ValueRecord) -> dict[str, Any]:
     """Return the schema of the value of a field."""
     described = {"description": f"A {field.kind}: {_describe_values(encoder, field)}."}
     alternatives = _list_alternatives(field)
-    if getattr(field, "missing", None) != "refuse":
+    if field.missing != "refuse":
         alternatives = [*alternatives, {"type": "null"}]
     return described | (alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives})
 
 
-def _list_alternatives(field: FieldRecord) -> list[dict[str, Any]]:
+def _list_alternatives(field: ValueRecord) -> list[dict[str, Any]]:
     """Return the schemas of the values of a field that are not missing."""
     match field:
         case NumberField():
@@ -125,8 +146,6 @@ def _list_alternatives(field: FieldRecord) -> list[dict[str, Any]]:
             ]
         case VectorField():
             return [{"type": "array", "items": {"type": "number"}, "minItems": field.size, "maxItems": field.size}]
-        case CrossField():
-            raise TypeError("a cross has no value")
 
 
 def _list_categories(field: CategoryField) -> list[dict[str, Any]]:
@@ -139,7 +158,29 @@ def _list_categories(field: CategoryField) -> list[dict[str, Any]]:
     return [{"type": name} for kind, name in JSON_TYPES.items() if kind in kinds]
 
 
-def _make_example(field: FieldRecord) -> Any:  # noqa: ANN401  # any JSON value
+def _make_example(encoder: RowEncoder, fields: Sequence[ValueRecord]) -> Any:  # noqa: ANN401  # any JSON value
+    """Return a value that all of some fields accept, or null."""
+    found = [_make_field_example(field) for field in fields]
+    if len(fields) == 1:
+        return found[0]
+    for field in fields:
+        found += list((getattr(field, "values", None) or ())[:ENUMERATION_MAX])
+        found += [0.0] if isinstance(field, NumberField) else []
+    encoders = [encoder.encoders[field.name] for field in fields]
+    return next((value for value in found if _is_accepted(encoders, value)), None)
+
+
+def _is_accepted(encoders: Sequence[FieldEncoder], value: object) -> bool:
+    """Return whether fields accept a value."""
+    try:
+        for encoder in encoders:
+            encoder.encode([value])
+    except InputError:
+        return False
+    return True
+
+
+def _make_field_example(field: ValueRecord) -> Any:  # noqa: ANN401  # any JSON value
     """Return a value of a field."""
     example: Any = None
     match field:

@@ -73,9 +73,22 @@ function makeControl(field, ...given) {
 }
 const HINTS = { bag: "one name a line", vector: "numbers" };
 
+// Return a field for each value of a row. Of several that read it, the one with a kind of its own decides on the control.
+function groupFields(described) {
+	const groups = new Map();
+	for (const field of described) {
+		const value = field.source ?? field.name;
+		if (field.kind !== "cross") groups.set(value, [...groups.get(value) ?? [], field]);
+	}
+	return [...groups].map(([name, group]) => {
+		const field = group.find(({ kind }) => kind !== "category") ?? group.find(({ values }) => values) ?? group[0];
+		return { ...field, name, required: group.some(({ required }) => required) };
+	});
+}
+
 // Return the input for rows with these fields. `changed(row)` is called with an object after each change.
 export function makeForm(described, changed) {
-	const fields = described.filter(({ kind }) => kind !== "cross");
+	const fields = groupFields(described);
 	let row = {};
 	// Each change makes a new row; names of fields may be "__proto__" too.
 	const put = (name, value) => {

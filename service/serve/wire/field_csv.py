@@ -4,8 +4,9 @@
     PT,41,"late, but paid"
     DE,,
 
-The columns have the names of the fields, in any order; without a header they are the fields in their order. An unnamed
-first column, which pandas writes for its index, is ignored. The kind of a field decides what a cell is:
+The columns have the names of the fields, in any order; without a header they are the fields in their order. Fields that
+read one value have one column. An unnamed first column, which pandas writes for its index, is ignored. The kind of a
+field decides what a cell is:
 
     number          a decimal number
     boolean         true or false, in any case
@@ -13,6 +14,7 @@ first column, which pandas writes for its index, is ignored. The kind of a field
     text            a text
     bag, vector     JSON
 
+Where a category shares its value with a field of another kind, that kind decides; a number then keeps all its digits.
 An empty cell is missing. A cell that is nothing of this kind is passed on as a text, which the field refuses. The text
 is UTF-8 as in csv_rows.py, but spaces are part of a cell.
 """
@@ -25,7 +27,8 @@ from typing import Any, Final
 import orjson
 
 from service.errors import MalformedError, UnacceptableError
-from service.fields.field_records import BooleanField, CategoryField, CrossField, FieldRecord, NumberField
+from service.fields.field_list import ValueRecord, group_by_value, list_value_types
+from service.fields.field_records import BooleanField, CategoryField, FieldRecord, NumberField
 from service.fields.text_records import TextField
 from service.serve.wire.csv_rows import NUMBER, read_records
 from service.serve.wire.json_grammar import check_line_count, check_row_count
@@ -48,7 +51,7 @@ class CsvFields:
     """
 
     def __init__(self, fields: Sequence[FieldRecord]) -> None:
-        self._readers: Final = {field.name: make_reader(field) for field in fields if not isinstance(field, CrossField)}
+        self._readers: Final = {name: make_reader(group) for name, group in group_by_value(fields).items()}
 
     def parse_columns(self, body: bytes, rows_max: int, *, header: bool) -> dict[str, list[Any]]:
         """Return the values of each column by its name.
@@ -85,20 +88,25 @@ class CsvFields:
         return {name: self._read(name, cells) for name, cells in zip(names, columns, strict=True)}
 
     def _read(self, name: str, cells: list[str]) -> list[Any]:
-        """Return the values of a column; the cells of one that is no field stay as they are."""
+        """Return the values of a column; the cells of one that no field reads stay as they are."""
         read = self._readers.get(name, str)
         return [read(cell) if cell else None for cell in cells]
 
 
-def make_reader(field: FieldRecord) -> ReadCell:
-    """Return a function that reads a cell that is not empty, and returns it as it is if it is nothing of its kind."""
-    match field:
+def make_reader(fields: Sequence[ValueRecord]) -> ReadCell:
+    """Return a function that reads a cell that is not empty, and returns it as it is if it is nothing of its kind.
+
+    Args:
+        fields: The fields that read the value, at least one.
+    """
+    categories = [field for field in fields if isinstance(field, CategoryField)]
+    match next((field for field in fields if not isinstance(field, CategoryField)), None):
         case NumberField():
-            return _read_number
+            return _read_exact_number if categories else _read_number
         case BooleanField():
             return lambda cell: BOOLEANS.get(cell.strip().lower(), cell)
-        case CategoryField():
-            return _make_category_reader(field)
+        case None:
+            return _make_category_reader(categories)
         case TextField():
             return str
         case _:
@@ -109,6 +117,10 @@ def _read_number(cell: str) -> float | str:
     return float(cell) if NUMBER.fullmatch(cell) else cell
 
 
+def _read_exact_number(cell: str) -> float | str:
+    return int(cell) if WHOLE_NUMBER.fullmatch(cell) else _read_number(cell)
+
+
 def _read_json(cell: str) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return orjson.loads(cell)
@@ -116,16 +128,19 @@ def _read_json(cell: str) -> Any:  # noqa: ANN401  # any JSON value
         return cell
 
 
-def _make_category_reader(field: CategoryField) -> ReadCell:
+def _make_category_reader(fields: Sequence[CategoryField]) -> ReadCell:
     """Return a reader of categories: of a text before a whole number, and of this before a boolean."""
-    kinds = {type(value) for value in field.values or ()}
-    texts = {value for value in field.values or () if isinstance(value, str)}
+    listed = [field for field in fields if field.values is not None]
+    if not listed:
+        return str
+    kinds = list_value_types(listed)
+    texts = {value for field in listed for value in field.values or () if isinstance(value, str) and str in kinds}
 
     def read(cell: str) -> float | bool | str:
         if cell in texts:
             return cell
         if int in kinds and NUMBER.fullmatch(cell):
-            return int(cell) if WHOLE_NUMBER.fullmatch(cell) else float(cell)
+            return _read_exact_number(cell)
         return BOOLEANS.get(cell.strip().lower(), cell) if bool in kinds else cell
 
     return read

@@ -5,8 +5,9 @@
     dataframe_split                {"columns": ["country", "age"], "data": [["PT", 41], ...], "index": ignored}
 
 field_csv.py has CSV, and field_tensors.py the tensors of v2. The encoder (fields/row_encoder.py) decides what a value
-means, and refuses it by row and field. A value is missing where it is null or its name is absent. Python's clients
-write NaN for a missing number, which is not JSON: outside of texts it counts as null.
+means, and refuses it by row and name. A value is missing where it is null or its name is absent. Python's clients
+write NaN for a missing number, which is not JSON: outside of texts it counts as null. Fields that read one value have
+one name, one place in a list and one column.
 """
 
 import re
@@ -17,6 +18,7 @@ import numpy as np
 
 from service.errors import MalformedError, UnacceptableError
 from service.fields.entries import Values
+from service.fields.field_list import group_by_value
 from service.fields.field_records import VectorField
 from service.fields.object_plan import ObjectPlan
 from service.fields.row_encoder import EncodedRows, RowEncoder
@@ -99,7 +101,7 @@ class FieldTables:
         self._is_sparse: Final = is_sparse
         self.depth_max: Final = depth_max
         self.nan_is_missing: Final = True
-        nested = sum(isinstance(field, BagField | VectorField) for field in encoder.fields)
+        nested = sum(isinstance(group[0], BagField | VectorField) for group in group_by_value(encoder.fields).values())
         self.container_rows_max: Final = max(rows_max, min(rows_max * (1 + nested), CONTAINER_ROWS_MAX))
         self._add_counts: Final = count_values
         self._counts: tuple[Integers, Integers] | None = None  # of the rows that were converted last
@@ -168,7 +170,7 @@ class FieldTables:
         return self._finish(self.encoder.encode_objects(check_rows(instances, field, self.rows_max)))
 
     def convert_columns(self, columns: Mapping[str, Values]) -> Rows:
-        """Convert columns of values by the name of their field; a field without a column is missing in all rows.
+        """Convert columns of values by their name; a value without a column is missing in all rows.
 
         Raises:
             UnacceptableError: A column is no list of at least one value, they differ in length, or a field does not

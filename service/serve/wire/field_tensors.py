@@ -1,4 +1,4 @@
-"""Parse requests of the Open Inference Protocol v2 for a model with fields: one tensor for each field, by its name.
+"""Parse requests of the Open Inference Protocol v2 for a model with fields: one tensor for each value, by its name.
 
     number, boolean, category, text    [rows] or [rows, 1]
     vector                             [rows, size]; [rows] if the size is 1
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from service.errors import MalformedError, UnacceptableError
 from service.fields.entries import Values
+from service.fields.field_list import group_by_value
 from service.fields.field_records import VectorField
 from service.fields.refusals import refuse_value
 from service.fields.text_records import BagField
@@ -43,10 +44,10 @@ NUMBERS: Final = (NUMBER_TYPES | {type(None)}, "a number")
 
 
 class FieldTensor(NamedTuple):
-    """The tensor of one field without its binary data.
+    """The tensor of one value of each row, without its binary data.
 
     Attributes:
-        name: The name of the field.
+        name: The name of the value, that of its field unless the field has a source.
         datatype: Its datatype.
         rows: The number of rows.
         width: The numbers of a row: the size of a vector, else 1.
@@ -81,9 +82,10 @@ class FieldTensorCodec(ResponseEncoder):
     ) -> None:
         super().__init__(tables.dtype, model_fields, state_fields, classes)
         self._tables: Final = tables
-        fields = tables.encoder.fields
-        self._vectors: Final = {field.name: field.size for field in fields if isinstance(field, VectorField)}
-        self._bags: Final = {field.name for field in fields if isinstance(field, BagField)}
+        # Vectors of one value have one size, and no other kind reads theirs or that of a bag.
+        firsts = {name: group[0] for name, group in group_by_value(tables.encoder.fields).items()}
+        self._vectors: Final = {name: field.size for name, field in firsts.items() if isinstance(field, VectorField)}
+        self._bags: Final = {name for name, field in firsts.items() if isinstance(field, BagField)}
 
     def parse_inference(self, body: bytes, header_length: bytes | None) -> InferenceBody:
         """Parse a request.

@@ -11,7 +11,7 @@ from typing import Final
 
 from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits, is_dense, lay_out_columns
-from service.fields.field_records import FIELDS_MAX
+from service.fields.field_list import FIELDS_MAX
 from service.fields.field_types import Sizes
 from service.softmax.sparse_weights import SPARSE_WEIGHTS_MAX, padded_width
 from service.store.artifact.manifest import Manifest

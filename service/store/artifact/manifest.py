@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
-from service.fields.field_records import Fields
+from service.fields.field_list import Fields
 from service.fields.field_types import Sizes
 from service.record import ROWS_MAX, Finites, Name, Names, Positive, Positives, Probabilities, Record
 from service.softmax.calibration import Calibration, calibration_tensors
