@@ -134,9 +134,12 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     restore = commands.add_parser("restore", parents=[data], help="restore a backup to an empty data directory")
     restore.add_argument("directory", type=Path, help="folder of the backup")
     restore.add_argument("--over", action="store_true", help="replace a data directory; forgotten events stay so")
-    export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version")
+    export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version, or as ONNX")
     export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
-    export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
+    export.add_argument("--models", type=Path, help="with --onnx: models directory, for a model that has not learned")
+    target = export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
+    meaning = "ONNX file to write in place of a version"
+    export.add_argument("--onnx", type=Path, metavar="FILE", action=_InPlaceOf, replaced=target, help=meaning)
     _add_whatif(commands, streams)
 
 
@@ -206,6 +209,18 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     rotate.add_argument("--expires", type=expiry, help="default: after the lifetime that the old one had")
     revoke = actions.add_parser("revoke", parents=[file], help="end a key at once")
     revoke.add_argument("id", help="id of the key")
+
+
+class _InPlaceOf(argparse.Action):
+    """An option that makes a positional argument unnecessary; argparse takes an optional one only beside the others."""
+
+    def __init__(self, *args: Any, replaced: argparse.Action, **options: Any) -> None:  # noqa: ANN401  # argparse's own
+        super().__init__(*args, **options)
+        self._replaced: Final = replaced
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: object, _option: object = None) -> None:
+        setattr(namespace, self.dest, values)
+        self._replaced.required = False
 
 
 def _parse_count(text: str) -> int:
