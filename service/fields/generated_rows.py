@@ -6,18 +6,20 @@ Each row follows from the seed and its number, whatever the system is:
     later rows     usual values among gaps, unknown values and extremes: numbers far from the mean or at the limit of
                    the cut, texts that are empty or long, accents, emoji and white space, large bags
 
-A field that refuses missing or unknown values gets none. A row that the encoder refuses, such as one with too many
-entries, is made again without extremes, and then without all values that may be missing.
+A field that refuses missing or unknown values gets none, and fields that read one value get one that suits them all. A
+row that the encoder refuses, such as one with too many entries, is made again without extremes, and then without all
+values that may be missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from service.errors import InputError
 from service.fields.column_blocks import FieldLimits
-from service.fields.field_records import CrossField, FieldRecord, NumberField
+from service.fields.field_list import ValueRecord, group_by_value
+from service.fields.field_records import NumberField
 from service.fields.generated_values import Chance, ValueMaker
 from service.fields.row_encoder import RowEncoder
 
@@ -45,7 +47,7 @@ class RowGenerator:
         self._encoder: Final = encoder
         self._seed: Final = seed
         self._values: Final = ValueMaker(encoder)
-        self._fields: Final = [field for field in encoder.fields if not isinstance(field, CrossField)]
+        self._groups: Final = group_by_value(encoder.fields)
 
     def make_rows(self, first: int, stop: int) -> list[Row]:
         """Return the rows from number `first` to before `stop`, without those that the limits of the encoder forbid."""
@@ -69,34 +71,55 @@ class RowGenerator:
     def _make_odd(self, _: int, chance: Chance) -> Row:
         """Return a row whose values are usual, missing, unknown or extreme."""
         row: Row = {}
-        for field in self._fields:
-            if may_be_missing(field) and chance.happens(GAPS):
+        for name, fields in self._groups.items():
+            if may_be_missing(fields) and chance.happens(GAPS):
                 if chance.happens(0.5):
-                    row[field.name] = None
+                    row[name] = None
             elif chance.happens(UNKNOWN):
-                row[field.name] = self._values.make_unknown(field, chance)
+                row[name] = self._make_unknown(fields, chance)
             else:
-                row[field.name] = self._values.make(field, chance, extreme=chance.happens(EXTREME))
+                row[name] = self._make_value(fields, chance, extreme=chance.happens(EXTREME))
         return row
 
     def _make_usual(self, i: int, chance: Chance) -> Row:
         """Return a row of usual values; in every third row one of them is missing or unknown."""
-        row = {field.name: self._values.make(field, chance, extreme=False) for field in self._fields}
+        row = {name: self._make_value(fields, chance, extreme=False) for name, fields in self._groups.items()}
         if i % 3 == 2:  # noqa: PLR2004  # the third one
-            field = chance.pick(self._fields)
-            unknown = self._values.make_unknown(field, chance)
-            row[field.name] = None if may_be_missing(field) else unknown
+            name = chance.pick(list(self._groups))
+            unknown = self._make_unknown(self._groups[name], chance)
+            row[name] = None if may_be_missing(self._groups[name]) else unknown
         return row
 
     def _make_short(self, _: int, chance: Chance) -> Row:
         """Return a row of usual values without those that may be missing."""
-        fields = [field for field in self._fields if not may_be_missing(field)]
-        return {field.name: self._values.make(field, chance, extreme=False) for field in fields}
+        needed = {name: fields for name, fields in self._groups.items() if not may_be_missing(fields)}
+        return {name: self._make_value(fields, chance, extreme=False) for name, fields in needed.items()}
+
+    def _make_value(self, fields: Sequence[ValueRecord], chance: Chance, *, extreme: bool) -> Any:  # noqa: ANN401
+        """Return a usual or an extreme value of the fields that read it."""
+        return self._find_value(fields, chance, lambda field: self._values.make(field, chance, extreme=extreme))
+
+    def _make_unknown(self, fields: Sequence[ValueRecord], chance: Chance) -> Any:  # noqa: ANN401  # any kind
+        """Return a value that one of the fields that read it does not know."""
+        return self._find_value(fields, chance, lambda field: self._values.make_unknown(field, chance))
+
+    def _find_value(self, fields: Sequence[ValueRecord], chance: Chance, make: Callable[[ValueRecord], Any]) -> Any:  # noqa: ANN401  # any kind
+        """Return a value that is made for one of the fields and suits all, or None if no such value is found."""
+        if len(fields) == 1:
+            return make(fields[0])
+        first = chance.below(len(fields))
+        for field in (*fields[first:], *fields[:first]):
+            value = make(field)
+            # A category accepts whole numbers alone.
+            for candidate in (value, round(value)) if type(value) is float else (value,):
+                if self._encoder.accepts_value(fields, candidate):
+                    return candidate
+        return None
 
 
-def may_be_missing(field: FieldRecord) -> bool:
-    """Return whether a field accepts a missing value."""
-    return getattr(field, "missing", None) != "refuse"
+def may_be_missing(fields: Sequence[ValueRecord]) -> bool:
+    """Return whether all of the fields that read a value accept a missing one."""
+    return all(field.missing != "refuse" for field in fields)
 
 
 def number_encoder(names: Sequence[str], mean: Sequence[float], scale: Sequence[float]) -> RowEncoder:

@@ -8,7 +8,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from service.fields.field_records import BooleanField, Category, CategoryField, FieldRecord, NumberField, VectorField
+from service.fields.field_list import ValueRecord
+from service.fields.field_records import BooleanField, Category, CategoryField, NumberField, VectorField
 from service.fields.row_encoder import RowEncoder
 from service.fields.scalar_encoders import VectorEncoder
 from service.fields.text_records import BagField, TextField
@@ -75,8 +76,8 @@ class ValueMaker:
     def __init__(self, encoder: RowEncoder) -> None:
         self._encoder: Final = encoder
 
-    def make(self, field: FieldRecord, chance: Chance, *, extreme: bool) -> Any:  # noqa: ANN401  # any kind
-        """Return a value of a field that is not a cross.
+    def make(self, field: ValueRecord, chance: Chance, *, extreme: bool) -> Any:  # noqa: ANN401  # any kind
+        """Return a value of a field.
 
         Args:
             field: The field.
@@ -96,9 +97,8 @@ class ValueMaker:
                 return self._make_bag(field, chance, extreme=extreme)
             case VectorField():
                 return self._make_vector(field, chance, extreme=extreme)
-        raise TypeError("a cross has no value")
 
-    def make_unknown(self, field: FieldRecord, chance: Chance) -> Any:  # noqa: ANN401  # any kind
+    def make_unknown(self, field: ValueRecord, chance: Chance) -> Any:  # noqa: ANN401  # any kind
         """Return a value that a field does not know, or an extreme one if it knows all or refuses others."""
         if isinstance(field, CategoryField) and field.values is not None and field.unknown != "refuse":
             return make_unknown_category(field.values, chance)

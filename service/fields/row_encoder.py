@@ -10,13 +10,13 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
 
-from service.errors import ArtifactError, UnacceptableError
+from service.errors import ArtifactError, InputError, UnacceptableError
 from service.field_errors import TooManyEntriesError, UnknownFieldError
 from service.fields.column_blocks import FieldLimits, lay_out_columns
 from service.fields.cross_encoder import CrossEncoder
 from service.fields.entries import ENTRIES_OF_A_CALL_MAX, FieldEncoder, FieldEntries, Values
 from service.fields.field_encoders import Tensors, check_tensors, make_encoder, make_term_table
-from service.fields.field_list import group_by_value
+from service.fields.field_list import ValueRecord, group_by_value
 from service.fields.field_records import CrossField, FieldRecord
 from service.fields.kernels.entry_kernels import join_fields
 from service.fields.refusals import quote, refuse_value
@@ -163,6 +163,15 @@ class RowEncoder:
         """Return the number of columns of one of the fields, without `other` and `missing`."""
         block = self.blocks[self.fields.index(field)]
         return block.end - block.start - field.has_other - field.has_missing
+
+    def accepts_value(self, fields: Sequence[ValueRecord], value: object) -> bool:
+        """Return whether all of some fields accept a value."""
+        try:
+            for field in fields:
+                self.encoders[field.name].encode([value])
+        except InputError:
+            return False
+        return True
 
     def find_field(self, column: int) -> int:
         """Return the number of the field that has a column."""

@@ -16,6 +16,8 @@ from service.fields.row_encoder import RowEncoder
 from tests.support.budgets import examples
 from tests.support.field_artifacts import SPARSE_FIELDS, field_tensors
 from tests.support.field_lists import parse_fields
+from tests.support.field_options import field_lists
+from tests.support.shared_values import SHARED_FIELDS, VALUE_NAMES
 
 missing = st.sampled_from(["none", "column", "refuse"])
 unknown = st.sampled_from(["none", "other", "refuse"])
@@ -118,6 +120,27 @@ def test_fields_that_refuse_get_what_they_accept() -> None:
     assert len(rows) == 200
     assert {(type(row["c"]), row["c"]) for row in rows} == {(str, "a"), (int, 1), (bool, True)}
     assert {name for row in rows for name in row["b"]} == {"a", "b"}
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(field_lists(), st.integers(0, 2**40))
+def test_rows_of_shared_values_encode(fields: list[dict[str, Any]], seed: int) -> None:
+    """Every row that is made is accepted, and the names are those of values."""
+    encoder = make_encoder(fields)
+    rows = RowGenerator(encoder, seed).make_rows(0, 20)
+    assert encoder.encode_objects(rows).rows.ends.size == len(rows) or not rows
+    assert all(set(encoder.names).issuperset(row) for row in rows)
+
+
+def test_a_shared_value_suits_all_fields() -> None:
+    """A number that is a category too is whole, and each field gets values that it knows and extremes."""
+    rows = RowGenerator(make_encoder(list(SHARED_FIELDS))).make_rows(0, 300)
+    assert len(rows) == 300
+    ages = {row["age"] for row in rows if row.get("age") is not None}
+    assert ages >= {30, 40, 10_040}
+    assert {age for age in ages if age != int(age)} == set()
+    assert any(row.get("note") == "" for row in rows)
+    assert {name for row in rows for name in row} == set(VALUE_NAMES)
 
 
 def test_limits_that_allow_no_row_end() -> None:

@@ -9,8 +9,6 @@ Source: JSON Schema, draft 2020-12 (json-schema.org/draft/2020-12).
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.errors import InputError
-from service.fields.entries import FieldEncoder
 from service.fields.field_list import ValueRecord, group_by_value
 from service.fields.field_records import BooleanField, CategoryField, CrossField, FieldRecord, NumberField, VectorField
 from service.fields.field_types import TermField, TermTensors
@@ -166,18 +164,7 @@ def _make_example(encoder: RowEncoder, fields: Sequence[ValueRecord]) -> Any:  #
     for field in fields:
         found += list((getattr(field, "values", None) or ())[:ENUMERATION_MAX])
         found += [0.0] if isinstance(field, NumberField) else []
-    encoders = [encoder.encoders[field.name] for field in fields]
-    return next((value for value in found if _is_accepted(encoders, value)), None)
-
-
-def _is_accepted(encoders: Sequence[FieldEncoder], value: object) -> bool:
-    """Return whether fields accept a value."""
-    try:
-        for encoder in encoders:
-            encoder.encode([value])
-    except InputError:
-        return False
-    return True
+    return next((value for value in found if encoder.accepts_value(fields, value)), None)
 
 
 def _make_field_example(field: ValueRecord) -> Any:  # noqa: ANN401  # any JSON value
