@@ -58,6 +58,7 @@ check: $(VENV)/dev.stamp ## style, types and the import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file client/pyproject.toml client/softstep_client
 	$(BIN)/lint-imports
 
 clients: $(VENV)/dev.stamp ## install the libraries that the tests run, each into an environment below build

@@ -16,7 +16,8 @@ SERVICE = sorted((ROOT / "service").rglob("*.py"))
 HARNESSES = [
     path for folder in ("loadtest", "models", "docs", "tests/torture") for path in (ROOT / folder).rglob("*.py")
 ]
-SOURCE = SERVICE + sorted(HARNESSES)
+CLIENT = sorted((ROOT / "client").rglob("*.py"))
+SOURCE = SERVICE + CLIENT + sorted(HARNESSES)
 TRACKED = [
     ROOT / name
     for name in subprocess.run(  # git, with fixed arguments
@@ -34,6 +35,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
     ROOT / "SECURITY.md",
+    ROOT / "client" / "README.md",
     ROOT / "loadtest" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -174,15 +176,17 @@ def test_functions_stay_short_and_import_nothing(path: Path) -> None:
     assert (long, late) == ([], [])
 
 
-def test_file_names_in_the_service_are_unique() -> None:
-    """No two modules of service/ share a name; commands/ names its modules after the commands."""
-    modules = [path for path in SERVICE if path.name != "__init__.py" and path.parent.name != "commands"]
+@pytest.mark.parametrize("package", [SERVICE, CLIENT], ids=["service", "client"])
+def test_file_names_in_a_package_are_unique(package: list[Path]) -> None:
+    """No two modules of service/, or of client/, share a name; commands/ names its modules after the commands."""
+    modules = [path for path in package if path.name != "__init__.py" and path.parent.name != "commands"]
     assert repeated([path.name for path in modules]) == []
 
 
-def test_class_names_in_the_service_are_unique() -> None:
-    """No two classes of service/ share a name."""
-    trees = [ast.parse(path.read_text()) for path in SERVICE]
+@pytest.mark.parametrize("package", [SERVICE, CLIENT], ids=["service", "client"])
+def test_class_names_in_a_package_are_unique(package: list[Path]) -> None:
+    """No two classes of service/, or of client/, share a name."""
+    trees = [ast.parse(path.read_text()) for path in package]
     assert repeated([node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]) == []
 
 

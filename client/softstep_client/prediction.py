@@ -1,0 +1,108 @@
+"""Predictions as flows: rows in the form that suits them, and answers in the form of the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from softstep_client.answers import Explanations, Prediction, numpy_array
+from softstep_client.errors import APIStatusError
+from softstep_client.exchange import exchange, other_service, parse_json
+from softstep_client.json_text import encode_json
+from softstep_client.rows import RowTable, list_of, table_of
+from softstep_client.session import JSON_TYPE, MALFORMED, Session, facts_for, model_path
+from softstep_client.steps import ApiRequest, Flow, Reply
+from softstep_client.tensors import BINARY_NUMBERS_MIN, decode_tensors, encode_tensor
+
+if TYPE_CHECKING:
+    from softstep_client.rows import Rows
+
+# On v2 paths the status of rows that the model cannot accept.
+BAD_REQUEST = 400
+
+
+def predict(
+    session: Session, model: str, rows: Rows, version: int | str | None, min_seq: int | None, *, tokens: bool
+) -> Flow[Prediction]:
+    """Predict rows; a large array of numbers is sent as binary data."""
+    table = table_of(rows)
+    options = {
+        name: value for name, value in (("min_seq", min_seq), ("feedback_tokens", tokens or None)) if value is not None
+    }
+    is_large = table.array is not None and table.array.size >= BINARY_NUMBERS_MIN
+    if not is_large or options or model in session.json_only:
+        return (yield from _predict_json(session, model, table, version, options))
+    try:
+        return (yield from _predict_binary(session, model, table, version))
+    except APIStatusError as error:
+        if error.status != BAD_REQUEST:
+            raise
+    # The model may have fields, whose rows are JSON. If it has not, it refuses the rows again, for the same reason.
+    answer = yield from _predict_json(session, model, table, version, options)
+    session.json_only.add(model)
+    return answer
+
+
+def explain(
+    session: Session, model: str, rows: Rows, version: int | str | None, options: dict[str, Any]
+) -> Flow[Explanations]:
+    """Explain the answers to rows.
+
+    Args:
+        session: The state of the client.
+        model: The name of the model.
+        rows: The rows.
+        version: The version of the model, or None.
+        options: The members `labels`, `top`, `min_seq` and `seq` of the request; None for one that is left out.
+    """
+    document = table_of(rows).members()
+    document.update((name, value) for name, value in options.items() if value is not None)
+    if "labels" in document:
+        document["labels"] = list_of(document["labels"])
+    request = ApiRequest("POST", model_path(model, version, ":explain"), encode_json(document), JSON_TYPE)
+    reply: Reply = yield from exchange(request, session.options)
+    try:
+        body = parse_json(reply.content)
+        explanations, classes = body["explanations"], body["classes"]
+        return Explanations(
+            explanations, classes, body.get("features"), body["seq"], model, str(body["model_version"]), body
+        )
+    except MALFORMED:
+        raise other_service(reply) from None
+
+
+def _predict_json(
+    session: Session, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
+) -> Flow[Prediction]:
+    document = table.members()
+    document.update(options)
+    request = ApiRequest("POST", model_path(model, version, ":predict"), encode_json(document), JSON_TYPE)
+    reply: Reply = yield from exchange(request, session.options)
+    try:
+        body = parse_json(reply.content)
+        probabilities, labels = body["outputs" if table.member == "inputs" else "predictions"], body["labels"]
+        answered, seq, width = str(body["model_version"]), body["seq"], len(probabilities[0])
+    except MALFORMED:
+        raise other_service(reply) from None
+    facts = yield from facts_for(session, model, answered, width, labels)
+    if table.has_numpy:
+        probabilities = numpy_array(probabilities, facts.dtype)
+    epoch, tokens = body.get("epoch", 0), body.get("feedback_tokens")
+    return Prediction(labels, probabilities, list(facts.classes), seq, epoch, model, answered, tokens)
+
+
+def _predict_binary(session: Session, model: str, table: RowTable, version: int | str | None) -> Flow[Prediction]:
+    content, headers = encode_tensor(table.array)
+    path = model_path(model, version, "/infer", protocol="v2")
+    reply: Reply = yield from exchange(ApiRequest("POST", path, content, headers), session.options)
+    try:
+        answer = decode_tensors(parse_json, reply.content, reply.json_bytes)
+        answered, state = str(answer.body["model_version"]), answer.body["parameters"]
+        seq, epoch, width = state["seq"], state.get("epoch", 0), answer.probabilities.shape[1]
+    except MALFORMED:
+        raise other_service(reply) from None
+    labels = [] if answer.are_flags else answer.labels
+    facts = yield from facts_for(session, model, answered, width, labels)
+    if answer.are_flags:
+        flags = (answer.labels[start : start + width] for start in range(0, len(answer.labels), width))
+        labels = [[name for name, flag in zip(facts.classes, row, strict=True) if flag] for row in flags]
+    return Prediction(labels, answer.probabilities, list(facts.classes), seq, epoch, model, answered)

@@ -1,0 +1,183 @@
+"""Predictions and explanations of a real service: each form of rows gets the same answer."""
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from softstep_client import APIStatusError, InputError
+from softstep_client.tensors import BINARY_NUMBERS_MIN
+
+from tests.support.running_service import Service
+
+IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+PENGUINS = [
+    {"bill_length_mm": 39.1, "bill_depth_mm": 18.7, "body_mass_g": 3750, "island": "Torgersen", "sex": "male"},
+    {"bill_length_mm": None, "body_mass_g": 5000, "island": "Biscoe", "sex": None},
+    {"flipper_length_mm": 195.0, "island": "Nowhere"},
+]
+
+
+def iris_rows(count: int) -> np.ndarray:
+    """Return rows of iris, float32."""
+    return np.random.default_rng(count).uniform(0, 8, (count, 4)).astype(np.float32)
+
+
+def bits_of(answer: Any) -> bytes:
+    """Return the probabilities of an answer as float32."""
+    return np.asarray(answer.probabilities, np.float32).tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 7, BINARY_NUMBERS_MIN])
+def test_numbers_in_every_form_get_the_same_answer(client: Any, count: int) -> None:
+    """Lists, tuples, dicts, arrays of any order and frames get the same bits; the largest array is sent as binary."""
+    array = iris_rows(count)
+    rows = array.tolist()
+    forms: list[Any] = [
+        rows,
+        [tuple(row) for row in rows],
+        [dict(zip(IRIS, row, strict=True)) for row in rows],
+        list(array),
+        iter(rows),
+        array,
+        np.asfortranarray(array),
+        array.astype(">f4"),
+        array.astype(np.float64),
+        array.astype(object),
+        pd.DataFrame(array, columns=IRIS),
+        pd.DataFrame(array, columns=IRIS, index=range(5, 5 + count))[IRIS[::-1]],
+        pd.DataFrame(array),
+        pl.DataFrame(array, schema=IRIS),
+    ]
+    answers = [client.predict("iris", form) for form in forms]
+    assert {bits_of(answer) for answer in answers} == {bits_of(answers[0])}
+    assert all(answer.labels == answers[0].labels and len(answer.labels) == count for answer in answers)
+    assert all(answer.classes == ["setosa", "versicolor", "virginica"] for answer in answers)
+    assert {(answer.model, answer.version, answer.seq, answer.epoch) for answer in answers} == {("iris", "1", 0, 0)}
+
+
+def test_the_answer_has_the_form_of_the_rows(client: Any) -> None:
+    """Arrays and pandas' frames get an array of the model's dtype, which may be changed; all else gets lists."""
+    for count in (3, BINARY_NUMBERS_MIN):
+        array = iris_rows(count)
+        for form in (array, pd.DataFrame(array, columns=IRIS)):
+            probabilities = client.predict("iris", form).probabilities
+            assert (type(probabilities), probabilities.dtype) == (np.ndarray, np.float32)
+            probabilities[0] = 0
+        for form in (array.tolist(), pl.DataFrame(array, schema=IRIS)):
+            assert type(client.predict("iris", form).probabilities) is list
+
+
+def test_missing_values_of_every_kind_are_missing(client: Any) -> None:
+    """None, NaN, NA and null in rows and frames get the answer of a row without the field."""
+    expected = client.predict("penguins", PENGUINS)
+    names = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "island", "sex"]
+    lists = [[row.get(name) for name in names] for row in PENGUINS]
+    frame = pd.DataFrame(lists, columns=names)
+    forms: list[Any] = [
+        lists,
+        [[np.nan if value is None else value for value in row] for row in lists],
+        [{name: np.float64(np.nan) if value is None else value for name, value in row.items()} for row in PENGUINS],
+        [{name: pd.NA if value is None else value for name, value in row.items()} for row in PENGUINS],
+        frame,
+        frame.convert_dtypes(),
+        frame.astype({"island": "category", "sex": "category"}),
+        frame.set_axis(range(6), axis=1),
+        np.array(lists, dtype=object),
+        pl.DataFrame(frame.replace({np.nan: None}).to_dict("list")),
+        pl.DataFrame({name: [row.get(name) for row in PENGUINS] for name in names}, strict=False).with_columns(
+            pl.col("bill_length_mm").fill_null(float("nan"))
+        ),
+    ]
+    for form in forms:
+        answer = client.predict("penguins", form)
+        assert bits_of(answer) == bits_of(expected), type(form)
+        assert answer.labels == expected.labels
+    assert client.predict("penguins", PENGUINS[1]).labels == expected.labels[1:2]
+
+
+def test_texts_and_classes_of_a_model_of_texts(client: Any) -> None:
+    """A frame of texts gets the answer of the same texts as rows, and every label is one of the classes."""
+    schema = client.schema("languages")
+    (name,) = schema["properties"]
+    texts = ["der Hund läuft", "el perro corre", "le chien court 🐕", ""]
+    rows = client.predict("languages", [{name: text} for text in texts])
+    assert bits_of(client.predict("languages", pd.DataFrame({name: texts}))) == bits_of(rows)
+    assert bits_of(client.predict("languages", pl.DataFrame({name: texts}))) == bits_of(rows)
+    assert set(rows.labels) <= set(rows.classes)
+    assert len(rows.probabilities[0]) == len(rows.classes)
+
+
+def test_labels_of_a_multi_label_model_are_lists_of_names(client: Any) -> None:
+    """They are the same for JSON and for binary data, whose answer has booleans."""
+    array = np.random.default_rng(1).uniform(0, 1, (20, 103))
+    binary, rows = client.predict("yeast", array), client.predict("yeast", array.tolist())
+    assert array.size >= BINARY_NUMBERS_MIN
+    assert binary.labels == rows.labels
+    assert bits_of(binary) == bits_of(rows)
+    assert any(len(names) > 1 for names in rows.labels)
+
+
+def test_large_arrays_are_sent_as_json_to_a_model_with_fields(client: Any) -> None:
+    """The first one is refused as a tensor and sent again; later ones are sent as JSON at once."""
+    numbers = np.random.default_rng(1).uniform(0, 50, (BINARY_NUMBERS_MIN, 4))
+    rows = [[*row, None, None] for row in numbers.tolist()]
+    expected = client.predict("penguins", rows)
+    array = np.column_stack([numbers, np.full((len(numbers), 2), np.nan)])
+    for _ in range(2):
+        assert bits_of(client.predict("penguins", array)) == bits_of(expected)
+
+
+@pytest.mark.parametrize("rows", [iris_rows(3), iris_rows(BINARY_NUMBERS_MIN)], ids=["json", "binary"])
+def test_a_refused_row_has_the_sentence_of_the_service(client: Any, rows: np.ndarray) -> None:
+    """A gap in a model of numbers names the row and the column, whichever way the array was sent."""
+    rows[2, 1] = np.nan
+    with pytest.raises(APIStatusError) as refused:
+        client.predict("iris", rows)
+    assert refused.value.sentence == 'Row 2 has a value that is not a number in column "sepal width (cm)".'
+    assert (refused.value.status, refused.value.code) == (422, "invalid_request")
+
+
+def test_versions_and_seqs_can_be_named(client: Any) -> None:
+    """A version is a number or its text; `min_seq` 0 holds at once."""
+    for version in (1, "1", None):
+        assert client.predict("iris", [[5, 3, 1, 0]], version=version, min_seq=0).version == "1"
+    with pytest.raises(APIStatusError, match="404 version_not_found"):
+        client.predict("iris", [[5, 3, 1, 0]], version=7)
+    for bad in ("x", "1/../2", -1):
+        with pytest.raises(InputError):
+            client.predict("iris", [[5, 3, 1, 0]], version=bad)
+
+
+def test_a_name_is_one_part_of_the_path(client: Any, shipped: Service) -> None:
+    """No name reaches another path; an unknown one is not found."""
+    for name in ("", ".", "..", 7):
+        with pytest.raises(InputError):
+            client.predict(name, [[1]])
+    for name in ("iris/versions/1", "iris:predict?", "../v1/models", "ünknown", "a b#c"):
+        with pytest.raises(APIStatusError, match="404"):
+            client.predict(name, [[5, 3, 1, 0]])
+    assert httpx.get(f"{shipped.url}/v1/models/iris").json()["seq"] == 0
+
+
+def test_explanations_are_those_of_the_service(client: Any, shipped: Service) -> None:
+    """The rows of the answer are those of the same request by hand; options are passed on."""
+    rows = iris_rows(2)
+    body = {"instances": rows.tolist(), "labels": ["setosa", "virginica"], "top": 2}
+    by_hand = httpx.post(f"{shipped.url}/v1/models/iris:explain", json=body).json()
+    answer = client.explain("iris", rows, labels=np.array(["setosa", "virginica"]), top=2)
+    assert answer.rows == by_hand["explanations"]
+    assert (answer.classes, answer.features, answer.seq) == (by_hand["classes"], None, 0)
+    everything = client.explain("iris", pd.DataFrame(rows, columns=IRIS), seq=0)
+    assert everything.features == IRIS
+    assert everything.body["model_name"] == everything.model == "iris"
+
+
+def test_models_and_schemas_are_listed(client: Any, shipped: Service) -> None:
+    """They are those of the service."""
+    listed = httpx.get(f"{shipped.url}/v1/models").json()["models"]
+    assert [model._asdict() for model in client.models()] == listed
+    assert client.schema("penguins") == httpx.get(f"{shipped.url}/v1/models/penguins/schema").json()
+    assert client.schema("penguins", 1)["type"] == "object"
