@@ -97,7 +97,10 @@ def fit(
     with _threads(threads) as pool:
         objective = _make_objective(blocks, head, n_classes, C, hidden=hidden, activation=activation, pool=pool)
         first = objective.draw(seed) if start is None else objective.pack(start.hidden, start.weights, start.bias)
-        end = minimize(objective.evaluate, first, tolerance=tolerance, iterations_max=iterations_max, report=report)
+        end = minimize(
+            objective.evaluate, first, tolerance=tolerance, iterations_max=iterations_max,
+            diagonal=objective.diagonal(), report=report,
+        )  # fmt: skip
         if not np.isfinite(end.value):
             raise ValueError("the objective is not finite at the start; are all values of rows finite?")
         loss = objective.mean_loss(end.x)

@@ -116,6 +116,9 @@ class NetworkObjective:
             squares += float(dot(W.reshape(1, -1), 0, W.reshape(1, -1), 0))
         return loss / self.weight + self._penalty / 2 * squares, gradient
 
+    def diagonal(self) -> None:
+        """Return None: the diagonal of the Hessian is not known."""
+
     def mean_loss(self, parameters: Doubles) -> float:
         """Return J without the penalty."""
         return self._sum_losses(parameters)[0] / self.weight

@@ -78,6 +78,29 @@ def test_gradient_is_that_of_finite_differences(problem: Problem, sparse: bool) 
     assert float(gradient @ direction) == pytest.approx(difference / (2 * h), rel=1e-6, abs=1e-8)
 
 
+@settings(max_examples=examples(40), deadline=None)
+@given(st.integers(1, 140), st.integers(1, 20), st.integers(0, 99))
+def test_diagonal_is_that_of_the_hessian_where_all_classes_are_equally_probable(
+    n_rows: int, n_columns: int, seed: int
+) -> None:
+    """Of dense and of sparse rows, by second differences at weights of 0; unused parameters have 1."""
+    problem = draw_problem(seed, "sigmoid", 2, 2 * n_rows, n_columns, kept=0.5)
+    labels, weights = np.arange(2 * n_rows) % 2, np.repeat(problem.weights[:n_rows], 2)
+    for blocks in (problem.dense(), problem.sparse()):
+        objective = LinearObjective(blocks, "sigmoid", 2, 0.7)
+        curvature = objective.diagonal()
+        assert len(curvature) == objective.n_parameters
+        assert curvature.min() > 0
+    even = problem._replace(labels=labels, weights=weights)
+    objective, h = LinearObjective(even.sparse(), "sigmoid", 2, 0.7), 1e-3
+    zeros, steps = np.zeros(objective.n_parameters), h * np.eye(objective.n_parameters)
+    slopes = [objective.evaluate(zeros + step)[1] - objective.evaluate(zeros - step)[1] for step in steps]
+    assert np.allclose(objective.diagonal(), [slope[j] / (2 * h) for j, slope in enumerate(slopes)], rtol=1e-4)
+    dense = LinearObjective(even.dense(), "sigmoid", 2, 0.7).diagonal()
+    assert np.allclose(dense[:n_columns], objective.diagonal()[:n_columns], rtol=1e-12)
+    assert np.array_equal(dense[n_columns:-1], np.ones(len(dense) - n_columns - 1))
+
+
 @settings(max_examples=examples(60), deadline=None)
 @given(problems())
 def test_weights_are_repeated_rows(problem: Problem) -> None:
@@ -160,3 +183,5 @@ def test_problems_that_no_model_solves_are_refused() -> None:
     objective = LinearObjective(sparse, "softmax", 3, 1.0)
     with pytest.raises(ValueError, match="out of range"):
         objective.evaluate(np.zeros(objective.n_parameters))
+    with pytest.raises(ValueError, match="out of range"):
+        objective.diagonal()
