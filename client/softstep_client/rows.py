@@ -124,9 +124,9 @@ def list_of(values: Any) -> list[Any]:  # noqa: ANN401 - labels, ids or weights 
     Raises:
         InputError: They are no list.
     """
-    if has_class(values, ("numpy",), "ndarray") and values.ndim > 0:
-        listed: list[Any] = values.tolist()
-        return listed
+    if has_class(values, ("numpy",), "ndarray"):
+        # Python's values are encoded faster than NumPy's; an array without dimensions is one value.
+        values = values.tolist()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InputError("Labels, weights, tokens, ids and names of classes must be lists.")
     return list(values)
