@@ -19,6 +19,7 @@ from service.configuration import InvalidSettingsError, read_settings
 from service.console import discard_output, flush_output, print_error
 from service.errors import SoftstepError
 from service.settings import Settings
+from service.train.training_options import add_train_command
 
 Command = Callable[[Settings, argparse.Namespace], int]
 """Runs a command, given the settings and the parsed command line; returns the exit code."""
@@ -33,6 +34,16 @@ LIMITS: Final = {
     "requests_in_flight": "requests in progress at one time",
     "feedback_events_per_hour": "events of feedback an hour, for each model",
     "importance_per_hour": "sum of the importance of rows of feedback an hour, for each model",
+}
+# Packages that only some commands need, by the extra that installs them.
+EXTRAS: Final = {
+    "matplotlib": "train",
+    "pyarrow": "train",
+    "rich": "train",
+    "onnx": "convert",
+    "onnxruntime": "convert",
+    "sklearn": "convert",
+    "skops": "convert",
 }
 SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; `softstep config` lists all."
 
@@ -60,10 +71,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _import_command(name: str) -> Command:
-    """Return a command; nothing that it imports is garbage, and looking for some would take a tenth of a start."""
+    """Return a command; nothing that it imports is garbage, and looking for some would take a tenth of a start.
+
+    Raises:
+        SoftstepError: It needs packages that are not installed.
+    """
     gc.disable()
     try:
         command: Command = resolve_name(f"service.commands.{name}:run")
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise SoftstepError(f'softstep {name} needs more packages: pip install "softstep[{extra}]"') from None
     finally:
         gc.enable()
     return command
@@ -88,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="validate the files of one model version")
     check.add_argument("directory", type=Path, help="folder with model.json and model.safetensors")
     commands.add_parser("health", help="ask a running service whether it is ready")
+    add_train_command(commands)
     _add_data_commands(commands)
     _add_key_commands(commands)
     return parser

@@ -56,6 +56,10 @@ class ConversionError(SoftstepError):
     """A model of another library cannot be converted; the message names the part and its place."""
 
 
+class TrainingError(SoftstepError):
+    """No model can be trained: the file of rows, its columns or an option cannot be used."""
+
+
 class KeyFileError(SoftstepError):
     """The key of feedback tokens cannot be read, or is not a key."""
 

@@ -121,19 +121,19 @@ class TextEncoder(FieldEncoder):
     def encode_present(self, values: Sequence[Any]) -> tuple[FieldEntries, int]:
         """Return the entries of texts; n-grams that are no terms have none, and do not count as unknown."""
         self.check_types(values, frozenset((str, NONE)))
-        text, counts, starts, stops = self._list_ngrams(values)
+        text, counts, starts, stops = self.list_ngrams_of(values)
         frequencies = np.ones(len(starts))
         columns, _ = self._columns.find(text, starts, stops, frequencies)
         return merge(FieldEntries(counts, columns, frequencies), self.weighting), 0
 
     def name_value(self, value: str) -> dict[int, list[str]]:
         """Return the n-grams of a text in each hashed column."""
-        text, _, starts, stops = self._list_ngrams([value])
+        text, _, starts, stops = self.list_ngrams_of([value])
         columns, _ = self._columns.find(text, starts, stops, np.ones(len(starts)))
         spans = zip(starts.tolist(), stops.tolist(), strict=True)
         return collect(columns, [text[start:stop].tobytes().decode() for start, stop in spans])
 
-    def _list_ngrams(self, values: Sequence[str | None]) -> tuple[Text, Integers, Integers, Integers]:
+    def list_ngrams_of(self, values: Sequence[str | None]) -> tuple[Text, Integers, Integers, Integers]:
         """Return the prepared texts, how many n-grams each has, and where these begin and end."""
         for row, value in enumerate(values):
             if value is not None and len(value) > TEXT_CHARACTERS_MAX:

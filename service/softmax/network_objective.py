@@ -146,7 +146,8 @@ class NetworkObjective:
                 return np.inf
             dZ *= block.weights[:, None]
             self._backward(layers, inputs, dZ, sums)
-            return float(dot(losses.reshape(1, -1), 0, block.weights.reshape(1, -1), 0))
+            # A copy, because a block of a mapped file is read-only.
+            return float(dot(losses.reshape(1, -1), 0, block.weights.copy().reshape(1, -1), 0))
 
         return sum_blocks(self._blocks, self.n_parameters, add_block, self._pool)
 

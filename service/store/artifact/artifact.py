@@ -3,6 +3,7 @@
     file               contents                                                       written
     model.safetensors  the tensors, in the safetensors format                         first
     model.json         the manifest: one UTF-8 JSON object, at most 16 MiB            last: with it the version exists
+    card.md, card-*    for readers of a trained model; never read by a service        before the tensors, if at all
 
     manifest field     value                                                          if absent
     format_version     1, or 2 with a mixture or with fields
@@ -230,7 +231,9 @@ def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST)
     return _with_encoder(Artifact(manifest, parse_tensors(raw, manifest, limits), limits))
 
 
-def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = False) -> None:
+def write_artifact(
+    directory: Path, artifact: Artifact, *, overwrite: bool = False, further: Mapping[str, bytes] | None = None
+) -> None:
     """Write one artifact so that a reader sees all of it or none, also after a loss of power.
 
     A new version appears by one rename of its folder. In a folder that exists the tensors are replaced first and the
@@ -239,12 +242,11 @@ def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = Fal
     Args:
         directory: The version's folder; missing parents are created.
         artifact: The artifact; `tensors_sha256` is computed again.
-        overwrite: Whether to replace a version that is there. What it has learned stays bound to its old files, so a
-            new version number is nearly always better.
+        overwrite: Whether to replace a version that is there; what it has learned stays bound to its old files.
+        further: Further files of the folder by name, such as a card for its readers; no service reads them.
 
     Raises:
-        ArtifactExistsError: The folder has a version already, and `overwrite` is false. Of several processes that write
-            the same version at once, one writes it and the others get this error.
+        ArtifactExistsError: The folder has a version, maybe since a moment ago, and `overwrite` is false.
         OSError: The disk failed. The old version is still there, at worst with new tensors beside its manifest.
     """
     if not overwrite:
@@ -256,9 +258,10 @@ def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = Fal
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}"
     temporary.mkdir()
     try:
-        write_synced_file(temporary / TENSORS_NAME, raw)
-        write_synced_file(temporary / MANIFEST_NAME, dump_manifest(manifest))
-        _move_into_place(temporary, directory, overwrite=overwrite)
+        files = {**(further or {}), TENSORS_NAME: raw, MANIFEST_NAME: dump_manifest(manifest)}
+        for name, content in files.items():
+            write_synced_file(temporary / name, content)
+        _move_into_place(temporary, directory, tuple(files), overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -279,12 +282,10 @@ def _with_checksum(manifest: Manifest, tensor_bytes: bytes) -> Manifest:
 
 def _require_no_version(directory: Path) -> None:
     if (directory / MANIFEST_NAME).exists():
-        raise ArtifactExistsError(
-            "the folder has a version already; choose the next version number, or pass overwrite=True"
-        )
+        raise ArtifactExistsError("the folder has a version already; choose the next number, or pass overwrite=True")
 
 
-def _move_into_place(temporary: Path, directory: Path, *, overwrite: bool) -> None:
+def _move_into_place(temporary: Path, directory: Path, names: tuple[str, ...], *, overwrite: bool) -> None:
     sync_folder(temporary)
     try:
         temporary.rename(directory)  # replaces an empty folder, and fails if anything is in it
@@ -293,7 +294,7 @@ def _move_into_place(temporary: Path, directory: Path, *, overwrite: bool) -> No
             raise
         if not overwrite:
             _require_no_version(directory)
-        for name in (TENSORS_NAME, MANIFEST_NAME):
+        for name in names:
             (temporary / name).replace(directory / name)
             sync_folder(directory)
     sync_folder(directory.parent)

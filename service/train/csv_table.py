@@ -1,0 +1,114 @@
+"""Read a CSV file in blocks. Each value is a text: types that were guessed from the first rows would fail later.
+
+The first row has the names of the columns. Values may be quoted, and then have delimiters, line breaks and doubled
+quotes. White space around a value does not count. The encoding is UTF-8, with or without a byte order mark.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from service.errors import TrainingError
+from service.fields.refusals import quote
+from service.train.cell_values import Cells
+from service.train.data_table import ROW_BYTES_MAX, DataBlock
+
+# The texts that stand for a missing value, as pandas and R write it.
+GAPS: Final = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"]
+
+
+class CsvTable:
+    """A CSV file; compressed if its name ends with .gz, .bz2, .lz4 or .zst.
+
+    Args:
+        path: The file.
+        delimiter: The character between values.
+
+    Raises:
+        TrainingError: The file has no header, or a name twice.
+    """
+
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self._path: Final = path
+        self._delimiter: Final = delimiter
+        self.n_rows: int | None = None
+        self.n_bytes: int = path.stat().st_size
+        self.names: tuple[str, ...] | None = None
+        header = self._read_header()
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise TrainingError(f"the header has the name {quote(twice)} more than once")
+        self.names = tuple(header)
+
+    def read_blocks(self, names: Collection[str] | None = None) -> Iterator[DataBlock]:
+        """Yield the blocks of the file in order."""
+        listed = [name for name in self.names or () if names is None or name in names]
+        options = pacsv.ConvertOptions(
+            column_types=dict.fromkeys(listed, pa.string()),
+            include_columns=listed,
+            null_values=GAPS,
+            strings_can_be_null=True,
+        )
+        first = 0
+        try:
+            for batch in self._open(options):
+                columns = zip(listed, batch.columns, strict=True)
+                cells = {name: Cells("cell", _trim(column)) for name, column in columns}
+                yield DataBlock(first, batch.num_rows, cells)
+                first += batch.num_rows
+        except pa.ArrowInvalid as error:
+            raise self._explain(error) from None
+
+    def _read_header(self) -> list[str]:
+        """Return the names of the columns."""
+        if not self.n_bytes:
+            raise TrainingError("the file is empty")
+        try:
+            return [name.strip() for name in self._open(pacsv.ConvertOptions()).schema.names]
+        except pa.ArrowInvalid as error:
+            raise self._explain(error) from None
+
+    def _open(self, options: Any, handler: Any = None) -> Any:  # noqa: ANN401  # pyarrow has no types
+        """Return a reader of batches; rows are counted, for a handler of wrong ones, by one thread alone."""
+        return pacsv.open_csv(
+            pa.input_stream(str(self._path), compression="detect"),
+            read_options=pacsv.ReadOptions(block_size=ROW_BYTES_MAX, use_threads=handler is None),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=handler
+            ),
+            convert_options=options,
+        )
+
+    def _explain(self, error: Exception) -> TrainingError:
+        """Return the sentence for an error of Arrow, whose own message may show values."""
+        message = str(error)
+        if "UTF8" in message:
+            return TrainingError("the file is not UTF-8; convert it first")
+        if "cannot infer number of columns" in message:
+            return TrainingError("the file has a header and no rows")
+        if "straddling" in message:
+            return TrainingError(f"a row has more than {ROW_BYTES_MAX} bytes, or a quote that does not end")
+        wrong: list[Any] = []
+
+        def note(row: Any) -> str:  # noqa: ANN401
+            wrong.append(row)
+            return "error"
+
+        with suppress(pa.ArrowInvalid):
+            for _ in self._open(pacsv.ConvertOptions(), note):
+                pass
+        if wrong:
+            found, expected, number = wrong[0].actual_columns, wrong[0].expected_columns, wrong[0].number - 2
+            return TrainingError(f"row {number} has {found} values; the header has {expected}")
+        return TrainingError("the file is no CSV that can be read")
+
+
+def _trim(column: Any) -> Any:  # noqa: ANN401
+    """Return texts without the white space around them; one that is empty then is missing."""
+    trimmed = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)

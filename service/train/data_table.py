@@ -1,0 +1,49 @@
+"""Read a file of rows in blocks, as often as needed: CSV, JSON Lines or Parquet."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from service.train.cell_values import Cells
+
+# Rows that are read at once, where the format does not decide.
+BLOCK_ROWS_MAX: Final = 65_536
+# The longest row of CSV and line of JSON: a text has at most 2**20 characters, of up to four bytes each.
+ROW_BYTES_MAX: Final = 16 << 20
+
+
+class DataBlock(NamedTuple):
+    """Rows of a file, one after the other.
+
+    Attributes:
+        first: The number of the first row, counted from 0; the header of a CSV file is no row.
+        n_rows: How many rows there are, B.
+        columns: The values of each column that was asked for; a column that is absent is missing in all rows.
+    """
+
+    first: int
+    n_rows: int
+    columns: Mapping[str, Cells]
+
+
+class DataTable(Protocol):
+    """A file of rows.
+
+    Attributes:
+        names: The names of the columns; None if only reading all rows shows them.
+        n_rows: The number of rows; None if only reading all rows shows it.
+        n_bytes: The size of the file.
+    """
+
+    names: tuple[str, ...] | None
+    n_rows: int | None
+    n_bytes: int
+
+    def read_blocks(self, names: Collection[str] | None = None) -> Iterator[DataBlock]:
+        """Yield the blocks of the file in order.
+
+        Args:
+            names: The columns that are needed; None for all.
+
+        Raises:
+            TrainingError: The file cannot be read; the message is one sentence that names the row where it can.
+        """

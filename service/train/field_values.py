@@ -1,0 +1,59 @@
+"""Give the encoder of a field the values of a block in the form that it takes."""
+
+from typing import Any
+
+from service.errors import TrainingError
+from service.fields.entries import Values
+from service.fields.field_list import ValueRecord
+from service.fields.field_records import BooleanField, CategoryField, NumberField
+from service.fields.refusals import quote
+from service.fields.text_records import TextField
+from service.train.cell_values import Cells, find_numbers, to_booleans, to_categories, to_numbers, to_objects, to_texts
+
+# The kinds of cells that each kind of field takes.
+TAKEN = {
+    "number": {"cell", "number"},
+    "boolean": {"cell", "boolean"},
+    "category": {"cell", "number", "boolean", "text"},
+    "text": {"cell", "text"},
+    "bag": {"object"},
+    "vector": {"object"},
+}
+
+
+def read_values(field: ValueRecord, cells: Cells, first: int, n_rows: int) -> Values:
+    """Return B values of a field.
+
+    Args:
+        field: The field.
+        cells: The cells of its column.
+        first: The number of the first row, for errors.
+        n_rows: B.
+
+    Raises:
+        TrainingError: The column has another type, or a cell of CSV is no number.
+    """
+    if cells.kind != "empty" and cells.kind not in TAKEN[field.kind]:
+        raise TrainingError(
+            f"rows {first} to {first + n_rows - 1}: {quote(field.value_name)} has values that are no {field.kind}"
+        )
+    match field:
+        case NumberField():
+            if cells.kind == "cell":
+                _check_numbers(field.value_name, cells, first)
+            return to_numbers(cells, n_rows)
+        case BooleanField():
+            return to_booleans(cells, n_rows)
+        case CategoryField():
+            return to_categories(cells, n_rows, frozenset(map(type, field.values or ("",))))
+        case TextField():
+            return to_texts(cells, n_rows)
+        case _:
+            return to_objects(cells, n_rows)
+
+
+def _check_numbers(name: str, cells: Cells, first: int) -> None:
+    """Raise TrainingError if a cell of CSV is present and no number."""
+    wrong: Any = ~find_numbers(cells) & cells.values.is_valid().to_numpy(zero_copy_only=False)
+    if wrong.any():
+        raise TrainingError(f"row {first + int(wrong.argmax())}: {quote(name)} must be a number")
