@@ -6,12 +6,13 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from service.store.artifact.artifact import write_artifact
 from service.store.directory.data_directory import DataDirectory
@@ -159,6 +160,61 @@ def test_a_service_that_stands_still_is_noticed(console: Service, browser: Brows
         shows(page, "Live")
         expect(page.locator("body.stale")).to_have_count(0)
         expect(page.locator("#headline")).to_have_text(shown)
+
+
+@pytest.mark.parametrize("newest", ["metadata", "taught"])
+def test_other_data_is_noticed_by_all_that_the_page_knows(browser: Browser, tmp_path: Path, newest: str) -> None:
+    """A service with older data may be as old as the last pulse, which came before other answers of the first one."""
+    models, other = tmp_path / "models", tmp_path / "other"
+    shutil.copytree(SHIPPED / "iris", models / "iris")
+    other.mkdir()
+    with ExitStack() as page_end, ExitStack() as first_end:
+        first = first_end.enter_context(serving(models, tmp_path))
+        page = page_end.enter_context(visiting(browser, first.url))
+        is_settled(page)
+        paths = ["**/pulse*"] + (["**/v1/models/iris"] if newest == "taught" else [])
+        for path, body in zip(paths, (known(page, "S.pulse"), known(page, "S.meta")), strict=False):
+            page.route(path, partial(answer_with, body))
+        page.get_by_role("button", name="it is this: setosa").click()
+        expect(page.locator("#said")).to_contain_text("Learned as event 1.")
+        if newest == "metadata":
+            expect(page.locator("#headline")).to_contain_text("of the time", timeout=PATIENCE_MS)
+        assert [known(page, f"S.{part}.seq") for part in ("pulse", "meta")] == [0, int(newest == "metadata")]
+        first_end.close()
+        page.unroute_all()
+        with serving(models, other, SOFTSTEP_PORT=first.address[1]):
+            wait_until(lambda: known(page, "S.taught") is None, seconds=PATIENCE_MS / 1000)
+            shows(page, "Live")
+            expect(page.locator("#headline")).to_contain_text("iris is as it was trained", timeout=PATIENCE_MS)
+            is_settled(page)
+            page.get_by_role("button", name="it is this: setosa").click()
+            expect(page.locator("#said")).to_contain_text("Learned as event 1.")
+
+
+def answer_with(body: Any, route: Route) -> None:
+    """Answer a call of the page with a body."""
+    route.fulfill(json=body)
+
+
+@pytest.mark.parametrize("part", ["drift", "quality", "explain"])
+def test_a_model_that_was_shown_in_part_is_shown_again(console: Service, browser: Browser, part: str) -> None:
+    """A call of the first ones fails; the page goes on by itself, and each part can be used."""
+    failing, call = [503, 503], re.compile(f"/models/iris[:/]{part}")
+
+    def fail(route: Route) -> None:
+        if failing:
+            route.fulfill(status=failing.pop(), json={"error": "Not now."})
+        else:
+            route.continue_()
+
+    with visiting(browser, f"{console.url}/#iris", lambda page: page.route(call, fail)) as page:
+        is_settled(page)
+        assert not failing
+        shows(page, "Live")
+        page.get_by_label("sepal length").first.focus()
+        page.keyboard.press("Home")
+        is_settled(page)
+        assert known(page, "S.answer.row") == known(page, "S.row")
 
 
 def test_a_restarted_service_is_found_again(browser: Browser, tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ const DRAW_MS = 60; // and once the row has
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15, SERVED = ["answer", "meta"]; // parts of the state that is served; the others are of the learner's report, which follows it
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
-let asked = 0, latest, failures = 0, olderPulses = 0, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
+let asked = 0, latest, failures = 0, olderPulses = 0, isShown, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
+// Whether a pulse is older than anything that the service has answered before.
+const isPast = (pulse) => older(pulse, S.pulse) || older(pulse, S.meta) || pulse.seq < (S.taught ?? 0);
 
 function isDue(name) {
 	const { epoch, seq, admin_seq } = S.pulse ?? S.meta, what = `${epoch} ${seq} ${admin_seq} ${SERVED.includes(name) || S.history?.until}`, { [name]: last } = loaded, age = (performance.now() - last?.when) / 1000;
@@ -36,9 +38,12 @@ function isDue(name) {
 // Return whether something was learned since the last pulse. Another worker may still answer with an older state.
 async function loadPulse() {
 	const { history: h, pulse: old } = S, pulse = await ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`);
-	olderPulses = old && older(pulse, old) ? olderPulses + 1 : 0;
-	if (olderPulses > OLDER_MAX) await choose(S.name);
-	if (old && older(pulse, old)) return false;
+	if (old && isPast(pulse)) {
+		olderPulses += 1;
+		if (olderPulses > OLDER_MAX) await choose(S.name);
+		return false;
+	}
+	olderPulses = 0;
 	Object.assign(S, { pulse, history: merge(h, pulse.history) });
 	drawTiles(drawTraffic(pulse) ?? null);
 	if (pulse.admin_seq !== old?.admin_seq) await loadFlags();
@@ -112,19 +117,25 @@ function report(error) {
 }
 const run = (...promises) => Promise.all(promises).catch(report).catch(fail);
 
+// Load the parts that are due, unless the last pulse is older than they are.
+async function loadDue() {
+	if (olderPulses) return;
+	const { seq, admin_seq } = S.pulse ?? {}, isChanged = S.meta.seq < admin_seq && admin_seq <= seq; // classes or rule may be others
+	if (isDue("meta") || isChanged) await loadMeta();
+	const parts = { drift: loadDrift, events: loadEvents, trajectory: loadTrajectory, ...(S.head === null && { quality: loadQuality, answer: loadAnswer }) };
+	for (const [name, load] of Object.entries(parts)) if (isShown && isDue(name)) await load().catch(report);
+}
+
 async function tick() {
 	clearTimeout(timer);
 	if (document.hidden || isRunning) return undefined;
 	isRunning = true;
 	if (!isSilent) S.heard = performance.now();
 	try {
-		if (!S.meta?.ready) await start();
+		if (!isShown) await start();
 		else {
 			if (await loadPulse()) drawTimeline();
-			const { seq, admin_seq } = S.pulse ?? {}, isChanged = S.meta.seq < admin_seq && admin_seq <= seq; // classes or rule may be others
-			if (isDue("meta") || isChanged) await loadMeta();
-			const parts = { drift: loadDrift, events: loadEvents, trajectory: loadTrajectory, ...(S.head === null && { quality: loadQuality, answer: loadAnswer }) };
-			for (const [name, load] of Object.entries(parts)) if (S.meta?.ready && isDue(name)) await load().catch(report);
+			await loadDue();
 		}
 		[failures, isSilent] = [0, false];
 		if (isMissing) run(loadQuality(), loadAnswer()); // of the past, which is not asked for again otherwise
@@ -172,7 +183,7 @@ async function start() {
 // Drop what is still to come about a model, and show its last picture until there is another.
 function leave() {
 	dropCalls();
-	[S.meta, isRunning, axis.paints] = [null, false, []];
+	[S.meta, isShown, isRunning, axis.paints] = [null, false, false, []];
 	for (const card of document.querySelectorAll(".card")) card.inert = true;
 }
 
@@ -212,6 +223,7 @@ async function choose(name, head) {
 	if (head) goTo(+head);
 	await loadQuality();
 	for (const card of document.querySelectorAll(".card")) card.inert = false;
+	isShown = true;
 	return document.body.classList.remove("loading");
 }
 
