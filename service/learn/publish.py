@@ -84,7 +84,8 @@ class Publisher:
         self._bases: Final = SparseBases(self._folder, follower.artifact) if follower.artifact.has_sparse_rows else None
         self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._publish_due = 0.0
-        self.checkpoints: Final = CheckpointSchedule(max(list_seqs(self._folder.checkpoints), default=0), clock)
+        newest = max(list_seqs(self._folder.checkpoints), default=0)
+        self.checkpoints: Final = CheckpointSchedule(newest, clock, self._count_saved_rows)
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
         self._status_due = 0.0
@@ -193,6 +194,11 @@ class Publisher:
             return
         if idle or self.checkpoints.is_due(follower.seq):
             self.checkpoints.write(follower.seq, self._write_checkpoint)
+
+    def _count_saved_rows(self) -> int:
+        """Return how many rows of the weights a checkpoint of a sparse model has; 1 for others, which do not grow."""
+        learner = self._follower.fold.state.sparse_learner
+        return 1 if learner is None else learner.touched.count_rows()
 
     def _write_checkpoint(self) -> None:
         self._follower.write_checkpoint()

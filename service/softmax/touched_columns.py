@@ -33,6 +33,10 @@ class TouchedColumns:
         """Return the columns that were ever touched, (C,), ascending."""
         return self._columns(EVER)
 
+    def count_rows(self) -> int:
+        """Return how many rows of W were ever touched, the bias among them, which always counts."""
+        return max(1, int(np.bitwise_count(self.bits[EVER]).sum(dtype=np.int64)))
+
     def clear_changes(self, saved_as: str) -> None:
         """Note changes from here on: what there is now was saved under a name."""
         self.bits[SINCE_CLEARED] = 0

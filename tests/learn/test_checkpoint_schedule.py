@@ -1,5 +1,7 @@
 """Checkpoints take a small share of folding, however long each takes."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from service.learn.checkpoint_schedule import (
     CHECKPOINT_EVENTS,
     CHECKPOINT_FOLD_SECONDS,
+    CHECKPOINT_PAUSE,
+    GROWTH_MAX,
     IDLE_SECONDS,
     CheckpointSchedule,
 )
@@ -19,8 +23,8 @@ class Stream:
     """A stream whose folding and writing take times of its own clock."""
 
     def __init__(self) -> None:
-        self.now, self.seq = 0.0, 0
-        self.schedule = CheckpointSchedule(0, lambda: self.now)
+        self.now, self.seq, self.size = 0.0, 0, 1
+        self.schedule = CheckpointSchedule(0, lambda: self.now, lambda: self.size)
         self.written: list[tuple[float, float]] = []  # folding before a checkpoint, and the time that it took
         self._folded = 0.0
 
@@ -62,6 +66,49 @@ def test_checkpoints_take_a_twentieth_of_folding(batch: float, events: int, firs
         assert took <= SHARE_MAX * folded
     longest = max(CHECKPOINT_FOLD_SECONDS, 25 * max(took for _, took in stream.written)) + 2 * batch
     assert all(folded <= longest for folded, _ in stream.written)  # a restart has no more to fold
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    batch=st.floats(0.001, 0.05),
+    share=st.floats(0.001, 0.029),
+    bend=st.floats(0.0, 0.05),
+    fixed=st.floats(0.0, 0.2),
+    start=st.integers(1, 10_000),
+)
+def test_a_growing_checkpoint_is_foreseen(batch: float, share: float, bend: float, fixed: float, start: int) -> None:
+    """The state grows while it is folded, fast at first: the next checkpoint takes longer, and still a twentieth.
+
+    Rows of the state take 1 / 10,000 s each, and folding adds so many that writing them takes a share of it, which
+    becomes smaller as columns are met again. Larger shares would exceed GROWTH_MAX.
+    """
+    stream, folded = Stream(), 0.0
+    for _ in range(4000):
+        stream.fold(1, batch)
+        folded += batch
+        stream.size = start + int(10_000 * share * folded / (1 + bend * folded))
+        stream.write_if_due(fixed + stream.size / 10_000)
+    assert all(took <= SHARE_MAX * before for before, took in stream.written[1:])
+    for (_, last), (before, _) in pairwise(stream.written):
+        assert before <= max(CHECKPOINT_FOLD_SECONDS, GROWTH_MAX * CHECKPOINT_PAUSE * last) + 2 * batch
+
+
+def test_the_size_is_measured_seldom() -> None:
+    """For a large model that takes a millisecond, as folding a batch does."""
+    stream, measured = Stream(), []
+
+    def measure() -> int:
+        measured.append(stream.seq)
+        return 1000 + stream.seq // 10  # twice as much after twice the pause
+
+    stream.schedule = CheckpointSchedule(0, lambda: stream.now, measure)
+    stream.fold(1, 1.0)
+    stream.write_if_due(0.2)
+    while len(stream.written) == 1:
+        stream.fold(1, 0.001)
+        stream.write_if_due(0.4)
+    assert len(measured) < 20
+    assert stream.written[1][0] == pytest.approx(2 * CHECKPOINT_PAUSE * 0.2, rel=0.01)
 
 
 def test_quick_checkpoints_follow_events_or_folding() -> None:

@@ -26,6 +26,7 @@ def test_bits_are_a_set_of_columns(data: st.DataObject, N: int) -> None:
             changed = set(range(N))
         assert touched.changed().tolist() == sorted(changed)
         assert touched.ever().tolist() == sorted(ever)
+        assert touched.count_rows() == 1 + len(ever)
         assert touched.changed().dtype == np.int32
 
 
