@@ -22,6 +22,7 @@ from service.softmax import derivatives
 from service.softmax.calibration import KINDS, CalibratedModel, Calibration
 from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.explainer_factory import create_explainer
+from service.softmax.fitting import fit
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.activations import activation_forward
 from service.softmax.kernels.answer_counts import count_answers, count_details
@@ -35,6 +36,7 @@ from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
 from service.softmax.network_learner import NETWORK_RULES, NetworkLearner
 from service.softmax.parameters import LinearParameters, NetworkParameters
+from service.softmax.row_blocks import MemoryBlocks
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
 from service.softmax.scores import compute_score_forms
 from service.softmax.sparse_explainer import SparseExplainer
@@ -366,6 +368,27 @@ def build_object(n: int, texts: Sequence[str]) -> dict[str, object]:
     }
 
 
+def fits(_: Dtypes) -> Iterator[tuple[str, Array]]:
+    """Yield fits of linear models and networks, for every head that can be trained, to dense and to sparse rows."""
+    activations = itertools.cycle(ACTIVATIONS)
+    for head, (B, N, K) in itertools.product(
+        ("softmax", "sigmoid", "multilabel"), ((70, 9, 3), (67, 20, 10), (9, 3, 2))
+    ):
+        C = 2 if head == "sigmoid" else K
+        labels = numbers(f"labels {B} {K}", np.float64, B, K) > 0 if head == "multilabel" else np.arange(B) % 5 % C
+        X, weights = build_rows(np.float32, B, N), np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
+        dense = MemoryBlocks(X, labels, weights)
+        sparse = MemoryBlocks(build_sparse_rows(np.float32, B, N), labels, weights, N)
+        for found in (
+            fit(dense, head, C, iterations_max=9),  # type: ignore[arg-type]  # a head's name
+            fit(sparse, head, C, iterations_max=9),  # type: ignore[arg-type]
+            fit(dense, head, C, hidden=(5, 4), activation=next(activations), iterations_max=9),  # type: ignore[arg-type]
+        ):
+            layers = (array for layer in found.hidden for array in (layer.weights, layer.bias))
+            whole = (*layers, found.weights, found.bias, np.array([found.objective, found.loss, found.gradient]))
+            yield from (("fits", array) for array in whole)
+
+
 def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
@@ -383,6 +406,7 @@ def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
         sparse_answers,
         sparse_folds,
         encodings,
+        fits,
     )
     kinds = all_results(dtypes), *learned, *(kind(dtypes) for kind in others)
     for name, value in itertools.chain(*kinds):

@@ -43,10 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the data belongs to."""
+    """The models that the data belongs to: those that the release shipped, if others are shipped today."""
     models = tmp_path_factory.mktemp("models")
     for name in NAMES:
-        shutil.copytree(SHIPPED / name, models / name)
+        released = GOLDEN / "models" / name
+        shutil.copytree(released if released.exists() else SHIPPED / name, models / name)
     return models
 
 
