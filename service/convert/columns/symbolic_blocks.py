@@ -179,14 +179,15 @@ class NumberBlock(SymbolicBlock):
 
     def clip(self, low: Doubles, high: Doubles) -> "NumberBlock":
         """Return the block of each column cut to [low, high]."""
-        if (self.factor == 0).any():
-            raise ColumnError("only plain numbers can be cut to an interval")
-        ends = np.sort([(low - self.shift) / self.factor, (high - self.shift) / self.factor], axis=0)
+        marks = self.factor == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = np.sort([(low - self.shift) / self.factor, (high - self.shift) / self.factor], axis=0)
         return replace(
             self,
+            shift=np.where(marks, np.clip(self.shift, low, high), self.shift),
             missing=np.clip(self.missing, low, high),
-            low=np.maximum(self.low, ends[0]),
-            high=np.minimum(self.high, ends[1]),
+            low=np.where(marks, self.low, np.maximum(self.low, ends[0])),
+            high=np.where(marks, self.high, np.minimum(self.high, ends[1])),
         )
 
     def fill_missing(self, values: Doubles) -> "NumberBlock":

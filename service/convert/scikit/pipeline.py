@@ -36,6 +36,7 @@ SEARCHES: Final = {
     "HalvingRandomSearchCV": "best_estimator_",
     "RandomizedSearchCV": "best_estimator_",
 }
+ONE_VS_REST: Final = "OneVsRestClassifier"
 PASSTHROUGH: Final = "passthrough"
 DROP: Final = "drop"
 # Pipelines within pipelines; deeper ones are circles or bombs.
@@ -74,7 +75,7 @@ def classify(step: Step, x: Symbolic, depth: int = 0) -> SymbolicNetwork:
     if name == "Pipeline":
         *steps, (last, head) = _named_steps(step, "steps")
         return classify(step.child(head, last), _run_steps(step, steps, x, depth), depth + 1)
-    if name == "OneVsRestClassifier":
+    if name == ONE_VS_REST:
         estimators = step.listed("estimators_")
         if not estimators:
             raise step.refuse("it has no estimators")
@@ -234,3 +235,5 @@ PLUMBING: Final[Mapping[str, Callable[[Step, Symbolic, int], Symbolic]]] = {
     "FunctionTransformer": _function,
     "Pipeline": _pipeline,
 }
+# The classes by name that a pipeline may have.
+KNOWN_CLASSES: Final = frozenset((*HEADS, *MATRIX_STEPS, *PLUMBING, *ROW_STEPS, *SEARCHES, *SELECTORS, ONE_VS_REST))

@@ -32,7 +32,9 @@ class RowSource:
         """
         inputs = self.inputs
         if inputs.form is None:
-            count = step.count("n_features_in_")
+            # A selector by a model has the number of its columns from the model.
+            counted = step if step.has("n_features_in_") else step.child(step.get("estimator_", step.part))
+            count = counted.count("n_features_in_")
             if not 0 < count <= INPUTS_MAX:
                 raise step.refuse(f"a row must have from 1 to {INPUTS_MAX} values")
             inputs.form = "matrix"
