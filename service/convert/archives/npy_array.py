@@ -6,6 +6,7 @@ is allocated.
 
 import io
 import math
+import tokenize
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ DIMENSIONS_MAX: Final = 4
 # Attributes are numbers of four or eight bytes. Short ones grow when they become float64, so large ones are refused.
 SHORT_ITEM_BYTES: Final = 4
 SHORT_ITEMS_MAX: Final = 4 << 20
+# NumPy reads headers of Python 2 by tokens.
+TOKENS: Final = (tokenize.TokenError,)
 READERS: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
@@ -37,7 +40,7 @@ def parse_npy(raw: bytes) -> NDArray[Any]:
     try:
         reader = READERS[npy_format.read_magic(stream)]
         shape, is_fortran, dtype = reader(stream, max_header_size=HEADER_BYTES_MAX)
-    except (KeyError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError):
+    except (LookupError, ArithmeticError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError, *TOKENS):
         raise ConversionError("an array has no header that can be read") from None
     if dtype.kind not in ARRAY_KINDS or dtype.hasobject:
         raise ConversionError("an array holds something else than numbers, booleans or texts; objects would run code")

@@ -20,7 +20,10 @@ MEMBERS_MAX: Final = 32_768
 # Compressed weights are rarely half as long; zeros expand a thousandfold. What expands more takes at most this much.
 EXPANSION_MAX: Final = 16
 EXPANDED_BYTES_MAX: Final = 32 << 20
+# The name and the facts of a member take some 100 bytes.
+DIRECTORY_BYTES_MAX: Final = 8 << 20
 # The record that ends an archive (PKWARE, APPNOTE.TXT, 4.3.16): its signature, and its size without a comment.
+MEMBER_SIGNATURE: Final = b"PK\x01\x02"
 END_SIGNATURE: Final = b"PK\x05\x06"
 END_RECORD: Final = struct.Struct("<4s4H2LH")
 # Where an archive needs 64-bit numbers, a field of the record is full.
@@ -102,8 +105,11 @@ def _check_end_record(file: BinaryIO) -> None:
         raise ConversionError("the archive is cut off, or has a comment or several parts")
     if total in NEEDS_64_BITS or length in NEEDS_64_BITS or offset in NEEDS_64_BITS or total > MEMBERS_MAX:
         raise ConversionError(f"the archive has more than {MEMBERS_MAX} members, or needs 64-bit numbers")
-    if offset + length + END_RECORD.size != size:
-        raise ConversionError("the archive has bytes before, between or after its parts")
+    if offset + length + END_RECORD.size != size or length > DIRECTORY_BYTES_MAX:
+        raise ConversionError("the archive has bytes before, between or after its parts, or a large directory")
+    file.seek(offset)
+    if file.read(length).count(MEMBER_SIGNATURE) != total:
+        raise ConversionError("the archive has another number of members than it says")
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:

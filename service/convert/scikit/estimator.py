@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from service.convert.columns.field_choice import choose_fields
 from service.convert.columns.input_weights import InputWeights
 from service.convert.columns.raw_inputs import ColumnError, RawInputs
@@ -47,7 +49,9 @@ def convert_estimator(
         ConversionError: It cannot be converted; the message names the part and its place.
     """
     try:
-        return _convert(part, classes, features, training_rows)
+        # What overflows is refused with the weights.
+        with np.errstate(all="ignore"):
+            return _convert(part, classes, features, training_rows)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A fitted estimator fits itself; parts of a file may be put together by hand.
         raise ConversionError("The parts of the model contradict each other.") from None

@@ -9,6 +9,9 @@ from service.convert.columns.symbolic_matrix import SymbolicMatrix
 from service.convert.scikit.step import Step
 from service.softmax.arrays import Doubles
 
+# Smaller numbers of float64 have an infinite inverse.
+SMALLEST_SCALE: Final = 1e-300
+
 LinearStep = Callable[[Step, SymbolicMatrix], SymbolicMatrix]
 
 
@@ -56,8 +59,8 @@ def robust_scaler(step: Step, x: SymbolicMatrix) -> SymbolicMatrix:
 
 
 def _divide(step: Step, x: SymbolicMatrix, center: Doubles, scale: Doubles) -> SymbolicMatrix:
-    if (scale == 0).any():
-        raise step.refuse("a scale is 0")
+    if (np.abs(scale) < SMALLEST_SCALE).any():
+        raise step.refuse("a scale is 0, or nearly so")
     return x.scale(1 / scale, -center / scale)
 
 
