@@ -13,12 +13,14 @@
 A gap is a null of Arrow, or None. A number that is NaN is a gap too.
 """
 
+import math
 import re
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from service.errors import TrainingError
 from service.fields.refusals import quote
@@ -82,7 +84,7 @@ def wrap_objects(values: list[Any]) -> Cells:
     return Cells("object", values) if kinds <= {list, dict} else Cells("mixed")
 
 
-def list_present(cells: Cells, n_rows: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def list_present(cells: Cells, n_rows: int) -> NDArray[np.bool_]:
     """Return (B,) whether each value is present."""
     if cells.kind == "object":
         return np.fromiter((value is not None for value in cells.values), np.bool_, n_rows)
@@ -90,14 +92,14 @@ def list_present(cells: Cells, n_rows: int) -> "np.ndarray[Any, np.dtype[np.bool
         return np.zeros(n_rows, np.bool_)
     if cells.kind == "number":
         return ~np.isnan(to_numbers(cells, n_rows))
-    present: np.ndarray[Any, np.dtype[np.bool_]] = cells.values.is_valid().to_numpy(zero_copy_only=False)
+    present: NDArray[np.bool_] = cells.values.is_valid().to_numpy(zero_copy_only=False)
     return present
 
 
-def find_numbers(cells: Cells) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def find_numbers(cells: Cells) -> NDArray[np.bool_]:
     """Return (B,) which cells of CSV are numbers; gaps are none."""
     matched = pc.match_substring_regex(cells.values, NUMBER).fill_null(False)
-    found: np.ndarray[Any, np.dtype[np.bool_]] = matched.to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = matched.to_numpy(zero_copy_only=False)
     return found
 
 
@@ -145,25 +147,32 @@ def to_objects(cells: Cells, n_rows: int) -> list[Any]:
     return [None] * n_rows if cells.kind == "empty" else cells.values
 
 
-def to_labels(cells: Cells, n_rows: int, column: str) -> list[str | None]:
-    """Return the label of B rows as a text, None where it is missing.
+def encode_labels(cells: Cells, n_rows: int, column: str) -> tuple[NDArray[np.int64], list[str | None]]:
+    """Return (B,) the number of the label of each row, and all labels as texts; a label that is missing is None, or -1.
 
     Raises:
         TrainingError: A label is no text, whole number or boolean.
     """
     if cells.kind == "empty":
-        return [None] * n_rows
-    if cells.kind == "boolean":
-        return [None if value is None else str(value).lower() for value in cells.values.to_pylist()]
-    if cells.kind == "number":
-        numbers = to_categories(cells, n_rows, frozenset())
-        if not all(value is None or value.is_integer() for value in numbers):
-            raise TrainingError(f"the labels in {quote(column)} are numbers that are not whole; a model needs classes")
-        return [None if value is None else str(int(value)) for value in numbers]
-    if cells.kind not in {"cell", "text"}:
+        return np.full(n_rows, -1), []
+    if cells.kind not in {"cell", "text", "number", "boolean"}:
         raise TrainingError(f"a label in {quote(column)} must be a text, a whole number, a boolean or a list of texts")
-    values = cells.values.to_pylist()
-    return [str(BOOLEANS[value]).lower() if value in BOOLEANS else value or None for value in values]
+    encoded = cells.values.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, [_name_label(value, column) for value in encoded.dictionary.to_pylist()]
+
+
+def _name_label(value: str | float, column: str) -> str | None:
+    """Return a label as a text, or None if it is NaN or empty."""
+    if isinstance(value, str):
+        return str(BOOLEANS[value]).lower() if value in BOOLEANS else value or None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if math.isnan(value):
+        return None
+    if not value.is_integer():
+        raise TrainingError(f"the labels in {quote(column)} are numbers that are not whole; a model needs classes")
+    return str(int(value))
 
 
 def _to_category(text: str | None, kinds: frozenset[type]) -> object:

@@ -5,7 +5,6 @@ with a separator between them, and an empty value has none of the labels.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -14,17 +13,33 @@ from numpy.typing import NDArray
 from service.errors import TrainingError
 from service.fields.refusals import quote
 from service.record import NAME_CHARACTERS_MAX
-from service.train.cell_values import WHOLE, Cells, to_labels
+from service.train.cell_values import WHOLE, Cells, encode_labels
 
 # A column with more labels is hardly one of classes.
 CLASSES_MAX: Final = 4096
 
-Label = str | tuple[str, ...] | None
-"""The label of a row, or its labels; None if it is missing."""
+LabelSet = tuple[str, ...] | None
+"""The labels of a row that may have several; None if they are missing."""
+
+
+class Labels(NamedTuple):
+    """The labels of B rows.
+
+    Attributes:
+        present: (B,) which rows have a label, or a list of labels that may be empty.
+        codes: (B,) int64, the number of each row's label in `names`, if a row has one; -1 if it is missing.
+        names: The labels.
+        sets: The labels of each row, if a row may have several.
+    """
+
+    present: NDArray[np.bool_]
+    codes: NDArray[np.int64]
+    names: list[str]
+    sets: list[LabelSet] | None = None
 
 
 class LabelReader:
-    """Reads the labels of blocks, and counts them.
+    """Reads the labels of blocks.
 
     Args:
         column: The name of the column of labels.
@@ -32,7 +47,7 @@ class LabelReader:
 
     Attributes:
         column: As above.
-        is_multilabel: Whether a row has a list of labels.
+        is_multilabel: Whether a row may have several labels; known once one was read.
     """
 
     def __init__(self, column: str, separator: str | None) -> None:
@@ -41,27 +56,28 @@ class LabelReader:
         self.is_multilabel: bool = separator is not None
         self._is_known = separator is not None
 
-    def read(self, cells: Cells | None, n_rows: int) -> list[Label]:
-        """Return the label of each of B rows.
+    def read(self, cells: Cells | None, n_rows: int) -> Labels:
+        """Return the labels of B rows.
 
         Raises:
             TrainingError: A label is of another type than others, or has no text that can name a class.
         """
-        if cells is None or cells.kind == "empty":
-            return [None] * n_rows
+        cells = cells or Cells("empty")
         is_list = cells.kind == "object"
-        if self._separator is None:
+        if self._separator is None and cells.kind != "empty":
             if self._is_known and is_list != self.is_multilabel:
-                raise TrainingError(
-                    f"{quote(self.column)} has lists of labels in some rows and single labels in others"
-                )
+                raise TrainingError(f"{quote(self.column)} has lists of labels in some rows, and single ones in others")
             self.is_multilabel, self._is_known = is_list, True
         if is_list:
-            return [None if value is None else self._check_list(value) for value in cells.values]
-        labels = to_labels(cells, n_rows, self.column)
-        if self._separator is None:
-            return list(labels)
-        return [tuple(dict.fromkeys(self._split(label))) for label in labels]
+            return _from_sets([None if value is None else self._check_list(value) for value in cells.values])
+        codes, texts = encode_labels(cells, n_rows, self.column)
+        if self._separator is not None:
+            sets = [tuple(dict.fromkeys(self._split(text))) for text in [*texts, None]]
+            return _from_sets([sets[code] for code in codes.tolist()])
+        names = dict.fromkeys(text for text in texts if text is not None)
+        places = {name: number for number, name in enumerate(names)}
+        numbers = np.array([*(-1 if text is None else places[text] for text in texts), -1], np.int64)
+        return Labels(numbers[codes] >= 0, numbers[codes], list(names))
 
     def _split(self, text: str | None) -> list[str]:
         parts = [] if text is None else text.split(self._separator)
@@ -77,25 +93,35 @@ class LabelCounts:
     """Counts the labels of the rows that are trained on.
 
     Attributes:
-        rows: The number of rows.
         counts: How many of them have each label.
     """
 
     def __init__(self) -> None:
-        self.rows = 0
         self.counts: Counter[str] = Counter()
 
-    def add(self, labels: Sequence[Label]) -> None:
-        """Count labels that are not missing.
+    def add(self, labels: Labels, used: NDArray[np.bool_]) -> None:
+        """Count the labels of some rows.
+
+        Args:
+            labels: The labels of B rows.
+            used: (B,) which of them count; each of them has a label.
 
         Raises:
             TrainingError: There are too many classes.
         """
-        self.rows += len(labels)
-        for label in labels:
-            self.counts.update((label,) if isinstance(label, str) else label or ())
+        if labels.sets is not None:
+            for i in np.flatnonzero(used).tolist():
+                self.counts.update(labels.sets[i] or ())
+        else:
+            counts = np.bincount(labels.codes[used], minlength=len(labels.names)).tolist()
+            self.counts.update({name: count for name, count in zip(labels.names, counts, strict=True) if count})
         if len(self.counts) > CLASSES_MAX:
             raise TrainingError(f"the column of labels has more than {CLASSES_MAX} labels; is it a column of classes?")
+
+
+def _from_sets(sets: list[LabelSet]) -> Labels:
+    present = np.fromiter((labels is not None for labels in sets), np.bool_, len(sets))
+    return Labels(present, np.full(len(sets), -1), [], sets)
 
 
 class Classes(NamedTuple):
@@ -130,19 +156,20 @@ class Classes(NamedTuple):
         head: Literal["sigmoid", "softmax", "multilabel"] = "sigmoid" if len(names) == 2 else "softmax"  # noqa: PLR2004
         return cls("multilabel" if is_multilabel else head, names, tuple(found[name] for name in names))
 
-    def number_labels(self, labels: Sequence[Label]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def number_labels(self, labels: Labels) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the labels of rows as numbers, and which rows have only labels of these classes.
 
         Returns:
             (B,) int32, or (B, K) uint8 for the head multilabel; and (B,).
         """
         places = {name: k for k, name in enumerate(self.names)}
-        if self.head != "multilabel":
-            numbers = np.array([places.get(label, -1) if isinstance(label, str) else -1 for label in labels], np.int32)
+        if labels.sets is None:
+            table = np.array([*(places.get(name, -1) for name in labels.names), -1], np.int32)
+            numbers = table[labels.codes]
             return numbers, numbers >= 0
-        marks, known = np.zeros((len(labels), len(self.names)), np.uint8), np.ones(len(labels), np.bool_)
-        for i, label in enumerate(labels):
-            known[i] = label is not None and places.keys() >= set(label)
+        marks, known = np.zeros((len(labels.sets), len(self.names)), np.uint8), labels.present.copy()
+        for i, some in enumerate(labels.sets):
+            known[i] &= places.keys() >= set(some or ())
             if known[i]:
-                marks[i, [places[name] for name in label or ()]] = 1
+                marks[i, [places[name] for name in some or ()]] = 1
         return marks, known

@@ -85,24 +85,25 @@ class ColumnTally:
             n_rows: B.
             used: (B,) which rows are trained on.
         """
-        present = list_present(cells, n_rows)
-        count = int(np.count_nonzero(present))
-        used_count = int(np.count_nonzero(present & used))
-        self.present += count
+        numbers = to_numbers(cells, n_rows) if cells.kind == "number" else None
+        present = list_present(cells, n_rows) if numbers is None else ~np.isnan(numbers)
+        counted = present & used
+        used_count = int(np.count_nonzero(counted))
+        self.present += int(np.count_nonzero(present))
         self.trained += used_count
         self.gaps += int(np.count_nonzero(used)) - used_count
         if cells.kind != "empty":
             self.kinds.add(cells.kind)
-        if cells.kind in {"cell", "text"}:
-            self._add_texts(cells, first, present, used)
-        if cells.kind == "number":
-            self._add_numbers(to_numbers(cells, n_rows), present, used)
+        if numbers is not None:
+            self._add_numbers(numbers, present, counted)
             if self._counts_numbers:
-                self._count_values(cells.values.filter(pa.array(used & present)))
+                self._count_values(cells.values.filter(pa.array(counted)))
+        elif cells.kind in {"cell", "text"}:
+            self._add_texts(cells, first, present, used)
         elif cells.kind == "boolean":
             self._count_values(cells.values.filter(pa.array(used)))
         elif cells.kind == "object":
-            self._add_objects(cells.values, present & used)
+            self._add_objects(cells.values, counted)
 
     def _add_objects(self, values: list[Any], counted: Booleans) -> None:
         """Count lists and objects."""
@@ -110,7 +111,9 @@ class ColumnTally:
         self.is_bag = self.is_bag and all(map(is_bag, found))
         sizes = {len(value) if isinstance(value, list) else 0 for value in found}
         if self.is_vector and found:
-            self.vector_size = self.vector_size or max(sizes)
+            if self.vector_size is None:
+                self.vector_size = max(sizes)
+                self.moments = Moments(max(self.vector_size, 1))
             self.is_vector = sizes == {self.vector_size} != {0} and all(
                 NUMBERS.issuperset(map(type, value)) for value in found
             )
@@ -130,11 +133,11 @@ class ColumnTally:
             if self.not_a_number is None and others.any():
                 self.not_a_number = first + int(np.argmax(others))
             if self.not_a_number is None:
-                self._add_numbers(to_numbers(cells, len(present)), present, used)
+                self._add_numbers(to_numbers(cells, len(present)), present, present & used)
         self.words += int(pc.sum(pc.count_substring_regex(cells.values, r"\S+")).as_py() or 0)
         self._count_values(cells.values.filter(pa.array(used)))
 
-    def _add_numbers(self, numbers: Doubles, present: Booleans, used: Booleans) -> None:
+    def _add_numbers(self, numbers: Doubles, present: Booleans, counted: Booleans) -> None:
         self.is_infinite = self.is_infinite or bool(np.isinf(numbers).any())
         if self.is_infinite:
             return
@@ -142,8 +145,7 @@ class ColumnTally:
             before = numbers[:1] - 1 if self._last is None else np.array([self._last])
             self.runs = bool(present.all() and (np.diff(numbers, prepend=before) == 1).all() and numbers[0] % 1 == 0)
             self._last = float(numbers[-1])
-        both = used & present
-        self.moments.add(numbers[both, None])
+        self.moments.add(numbers[counted])
 
     def _count_values(self, values: Any) -> None:  # noqa: ANN401  # pyarrow has no types
         """Count the values of an array until there are too many."""

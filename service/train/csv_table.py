@@ -4,7 +4,7 @@ The first row has the names of the columns. Values may be quoted, and then have 
 quotes. White space around a value does not count. The encoding is UTF-8, with or without a byte order mark.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +45,7 @@ class CsvTable:
             raise TrainingError(f"the header has the name {quote(twice)} more than once")
         self.names = tuple(header)
 
-    def read_blocks(self, names: Collection[str] | None = None) -> Iterator[DataBlock]:
+    def read_blocks(self, names: Collection[str] | None = None) -> Generator[DataBlock]:
         """Yield the blocks of the file in order."""
         listed = [name for name in self.names or () if names is None or name in names]
         options = pacsv.ConvertOptions(

@@ -3,7 +3,7 @@
 JSON has types of its own, so a column is read as its values are, and a name that a line lacks is missing there.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +38,7 @@ class JsonTable:
         if not self.n_bytes:
             raise TrainingError("the file is empty")
 
-    def read_blocks(self, names: Collection[str] | None = None) -> Iterator[DataBlock]:
+    def read_blocks(self, names: Collection[str] | None = None) -> Generator[DataBlock]:
         """Yield the blocks of the file in order."""
         first, n_bytes = 0, 0
         rows: list[dict[str, Any]] = []

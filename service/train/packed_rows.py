@@ -28,6 +28,8 @@ from service.softmax.sparse_rows import SparseRows, concatenate_rows, slice_rows
 
 # A cache line, so that kernels read aligned arrays.
 ALIGNMENT: Final = 64
+# Blocks so far behind the one that is read leave the memory of the process, and are mapped again when they are needed.
+BLOCKS_MAPPED: Final = 8
 
 
 class PackedBlock(NamedTuple):
@@ -144,6 +146,8 @@ class PackedRows:
 
     def read_block(self, i: int, /) -> RowBlock:
         """Return block i, whose arrays are views of the file."""
+        if i >= BLOCKS_MAPPED:
+            self._release(i - BLOCKS_MAPPED)
         start, n_rows, n_entries = self._blocks[i]
         N, K = self._form.n_columns, self._form.n_labels
         labels, start = self._view(start, np.dtype(np.uint8 if K else np.int32), (n_rows, K) if K else (n_rows,))
@@ -155,6 +159,13 @@ class PackedRows:
         columns, start = self._view(start, np.dtype(np.int32), (n_entries,))
         values, _ = self._view(start, np.dtype(np.float32), (n_entries,))
         return RowBlock(SparseRows(ends, columns, values), labels, weights)
+
+    def _release(self, i: int) -> None:
+        """Let the system take the pages of block i; another thread that still reads it gets them again."""
+        first = self._blocks[i].start // mmap.PAGESIZE * mmap.PAGESIZE
+        last = self._blocks[i + 1].start // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def _view(self, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[NDArray[Any], int]:
         """Return an array of the file, and where the next one begins."""

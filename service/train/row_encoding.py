@@ -27,13 +27,15 @@ from service.softmax.row_blocks import BLOCK_ROWS, BlockLabels, DenseRows
 from service.softmax.sparse_rows import SparseRows, join_rows, take_rows
 from service.train.cell_values import Cells, find_numbers, to_numbers
 from service.train.class_labels import Classes, LabelReader
-from service.train.data_table import DataBlock, DataTable
+from service.train.data_table import DataBlock, DataTable, read_ahead
 from service.train.field_values import read_values
 from service.train.held_out_rows import HeldOutRows
 from service.train.packed_rows import PackedRows, PackedWriter, RowForm
 from service.train.table_survey import Progress
 
 THREADS: Final = 2
+# Numbers up to here are finite in float32; those that round to a larger one are not.
+SINGLE_MAX: Final = float(np.finfo(np.float32).max)
 ROW: Final = re.compile(r"Row (\d+)(.*)", re.DOTALL)
 
 
@@ -92,7 +94,7 @@ class TableEncoder:
         rows = unknown = 0
         names = {self._reader.column, *self._encoder.names} | ({self._weight} if self._weight is not None else set())
         with PackedWriter(form) as trained, PackedWriter(form) as held_out:
-            for block in self._encode_ahead(table.read_blocks(names)):
+            for block in self._encode_ahead(read_ahead(table.read_blocks(names))):
                 trained.add(*block.trained)
                 held_out.add(*block.held_out)
                 rows += block.n_rows
@@ -110,7 +112,7 @@ class TableEncoder:
         """
         labels = self._reader.read(block.columns.get(self._reader.column), block.n_rows)
         numbers, known = self._classes.number_labels(labels)
-        labeled = np.array([label is not None for label in labels], np.bool_)
+        labeled = labels.present
         held_out = self._held_out.mark(block.first, block.n_rows)
         weights = self._read_weights(block)
         rows = self._encode_dense(block) if self._is_dense else self._encode_sparse(block)
@@ -229,11 +231,12 @@ def _fill_numbers(X: DenseRows, field: NumberField, columns: ColumnBlock, values
         values = np.where(missing, stand_in, values)
         if field.has_missing:
             X[:, columns.start + 1] = missing
-    with np.errstate(over="ignore"):
-        X[:, columns.start] = scale_numbers(values, field.mean, field.scale, field.clip)
-    finite = np.isfinite(X[:, columns.start])
-    if not finite.all():
-        raise refuse_value(int(np.argmin(finite)), field.value_name, "has a number that is too large for this model")
+    scaled = scale_numbers(values, field.mean, field.scale, field.clip)
+    if field.clip is None or field.clip > SINGLE_MAX:
+        large = ~(np.abs(scaled) <= SINGLE_MAX)
+        if large.any():
+            raise refuse_value(int(np.argmax(large)), field.value_name, "has a number that is too large for this model")
+    X[:, columns.start] = scaled
 
 
 def _fill_entries(X: DenseRows, encoder: FieldEncoder, columns: ColumnBlock, values: Values) -> None:

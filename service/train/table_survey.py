@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from service.errors import TrainingError
 from service.fields.refusals import quote
 from service.train.cell_values import Cells
-from service.train.class_labels import Classes, Label, LabelCounts, LabelReader
+from service.train.class_labels import Classes, LabelCounts, LabelReader
 from service.train.column_tally import ColumnTally
-from service.train.data_table import DataBlock, DataTable
+from service.train.data_table import DataBlock, DataTable, read_ahead
 from service.train.held_out_rows import HeldOutRows
 
 # A sentence names so many columns at most.
@@ -73,15 +73,16 @@ def survey_table(
     tallies: dict[str, ColumnTally] = {}
     counts, rows, unlabeled, total_used, held = LabelCounts(), 0, 0, 0, 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for block in table.read_blocks(wanted):
+        for block in read_ahead(table.read_blocks(wanted)):
             labels = reader.read(block.columns.get(reader.column), block.n_rows)
-            labeled, out = mark_labeled(labels), held_out.mark(block.first, block.n_rows)
+            labeled, out = labels.present, held_out.mark(block.first, block.n_rows)
             used = labeled & ~out
-            counts.add([labels[i] for i in np.flatnonzero(used)])
+            counts.add(labels, used)
             for name in block.columns:
                 if name not in special and name not in tallies:
                     tallies[name] = ColumnTally(name, missing=total_used, counts_numbers=name in counted)
-            list(pool.map(_add, tallies.values(), repeat(block), repeat(used)))
+            parts = [tuple(tallies.values())[thread::THREADS] for thread in range(THREADS)]
+            list(pool.map(_add, parts, repeat(block), repeat(used)))
             rows += block.n_rows
             unlabeled += int(np.count_nonzero(~labeled))
             held += int(np.count_nonzero(labeled & out))
@@ -102,11 +103,6 @@ def check_names(known: tuple[str, ...] | None, names: Collection[str]) -> None:
             raise TrainingError(f"the file has no column {quote(name)}; its columns are {shown}")
 
 
-def mark_labeled(labels: Sequence[Label]) -> NDArray[np.bool_]:
-    """Return (B,) which rows have a label, or a list of labels that may be empty."""
-    return np.fromiter((label is not None for label in labels), np.bool_, len(labels))
-
-
 def count_rows_of(table: DataTable, reader: LabelReader) -> int:
     """Return the number of rows of a file, which is read if that is needed."""
     if table.n_rows is not None:
@@ -114,5 +110,6 @@ def count_rows_of(table: DataTable, reader: LabelReader) -> int:
     return sum(block.n_rows for block in table.read_blocks({reader.column}))
 
 
-def _add(tally: ColumnTally, block: DataBlock, used: NDArray[np.bool_]) -> None:
-    tally.add(block.columns.get(tally.name, Cells("empty")), block.first, block.n_rows, used)
+def _add(tallies: Sequence[ColumnTally], block: DataBlock, used: NDArray[np.bool_]) -> None:
+    for tally in tallies:
+        tally.add(block.columns.get(tally.name, Cells("empty")), block.first, block.n_rows, used)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from service.errors import TrainingError
 from service.fields.column_blocks import FieldLimits, is_dense
@@ -38,7 +39,7 @@ from service.train.field_values import read_values
 from service.train.held_out_rows import HeldOutRows
 from service.train.open_table import open_table
 from service.train.row_encoding import PackedTable, TableEncoder
-from service.train.table_survey import Survey, count_rows_of, mark_labeled, survey_table
+from service.train.table_survey import Survey, count_rows_of, survey_table
 from service.train.term_counts import TermCounts
 from service.train.training_options import TrainingOptions
 
@@ -170,6 +171,7 @@ def fit_model(
         OSError: The disk failed.
     """
     survey = prepared.survey
+    pa.default_memory_pool().release_unused()
     terms = _count_terms(prepared, limits, report)
     fields = complete_fields(prepared.specs, survey.tallies, terms)
     encoder = make_encoder(fields, limits)
@@ -178,6 +180,7 @@ def fit_model(
     rows = TableEncoder(
         encoder, prepared.reader, survey.classes, options.weight, prepared.held_out, is_dense=dense
     ).pack(prepared.table, report.begin("encoding rows", survey.rows))
+    pa.default_memory_pool().release_unused()
     try:
         fits = _fit_all(rows, options, survey, report, dense=dense)
     except ValueError as error:
@@ -239,7 +242,7 @@ def _count_terms(prepared: PreparedTable, limits: FieldLimits, report: TrainingR
     progress = report.begin("counting terms", prepared.survey.rows)
     for block in prepared.table.read_blocks({prepared.reader.column, *map(column_of, specs)}):
         labels = prepared.reader.read(block.columns.get(prepared.reader.column), block.n_rows)
-        used = mark_labeled(labels) & ~prepared.held_out.mark(block.first, block.n_rows)
+        used = labels.present & ~prepared.held_out.mark(block.first, block.n_rows)
         for spec, field in zip(specs, fields, strict=True):
             encoder, cells = encoders[field.name], block.columns.get(column_of(spec))
             if cells is None or isinstance(field, CrossField):
