@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "models"))
 
+from field_data import FIELD_DATA
 from field_models import prepare
 
 from service.fields.column_blocks import FieldLimits
@@ -105,8 +106,10 @@ def breast_cancer() -> SparseSet:
 
 def penguins() -> SparseSet:
     """Return penguins with standardized numbers by name, and names of categories; gaps are left out."""
-    data, bags = prepare("penguins").data, []
+    data, bags = FIELD_DATA["penguins"](), []
     for name in data.rows[0]:
+        if name == "year":  # the seasons of the study
+            continue
         column = [row[name] for row in data.rows]
         known = [x for x in column if x is not None]
         if isinstance(known[0], str):

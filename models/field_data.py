@@ -21,7 +21,6 @@ VARIATION_SELECTOR = "\ufe0f"
 # More columns than the some 40,000 n-grams of the training set.
 BITS = 18
 
-NUMBERS = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
 CATEGORIES = ("island", "sex")
 MISSING = "NA"
 
@@ -35,7 +34,7 @@ class FieldData:
         y: (B,) class indices.
         groups: (B,) the group of each row; a group is either trained on or held out as a whole.
         classes: K names, in the order of the label indices.
-        fields: Returns the fields of the manifest, given the rows that are trained on.
+        fields: Returns the fields of the manifest, given the rows that are trained on; None if `softstep train` does.
         origin: The source of the data, for the manifest.
     """
 
@@ -43,7 +42,7 @@ class FieldData:
     y: NDArray[np.int64]
     groups: NDArray[np.int64]
     classes: tuple[str, ...]
-    fields: Callable[[Sequence[Row]], list[dict[str, Any]]]
+    fields: Callable[[Sequence[Row]], list[dict[str, Any]]] | None
     origin: dict[str, str]
 
 
@@ -51,7 +50,7 @@ def _penguins() -> FieldData:
     text = files("palmerpenguins").joinpath("data", "penguins.csv").read_text(encoding="utf-8")
     records = list(csv.DictReader(text.splitlines()))
     classes = tuple(sorted({record["species"] for record in records}))
-    rows = [{name: _value(name, record[name]) for name in (*NUMBERS, *CATEGORIES)} for record in records]
+    rows = [{name: _value(name, text) for name, text in record.items() if name != "species"} for record in records]
     y = np.array([classes.index(record["species"]) for record in records])
     origin = {
         "data_set": "Palmer Archipelago penguins (Horst, Hill and Gorman, 2020)",
@@ -59,27 +58,14 @@ def _penguins() -> FieldData:
         "wheel": f"palmerpenguins {version('palmerpenguins')}",
         "file": "palmerpenguins/data/penguins.csv",
     }
-    return FieldData(rows, y, np.arange(len(y)), classes, _penguin_fields, origin)
+    return FieldData(rows, y, np.arange(len(y)), classes, None, origin)
 
 
 def _value(name: str, text: str) -> float | str | None:
     """Return the value of a cell, or None for a gap."""
     if text == MISSING:
         return None
-    return float(text) if name in NUMBERS else text
-
-
-def _penguin_fields(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    fields: list[dict[str, Any]] = []
-    for name in NUMBERS:
-        values = np.array([row[name] for row in rows if row[name] is not None])
-        fields.append(
-            {"name": name, "kind": "number", "mean": float(values.mean()), "scale": float(values.std()), "clip": 8.0}
-        )
-    for name in CATEGORIES:
-        values = sorted({row[name] for row in rows} - {None})
-        fields.append({"name": name, "kind": "category", "values": values, "unknown": "other"})
-    return fields
+    return text if name in CATEGORIES else float(text)
 
 
 def _languages() -> FieldData:

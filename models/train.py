@@ -13,7 +13,7 @@ LogisticRegression are fitted to the rest; cross-validation there picks C by its
    statistics.
 4. The held-out rows give the metrics in the manifest.
 
-Models with fields, penguins and languages, are trained by field_models.py.
+Of the models with fields, languages is trained by field_models.py, and penguins by `softstep train` (table_models.py).
 """
 
 import argparse
@@ -35,6 +35,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_te
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from table_models import TABLE_DATA, train_table
 from threadpoolctl import threadpool_limits
 
 from service.store.artifact.artifact import Artifact, write_artifact
@@ -48,7 +49,7 @@ THRESHOLDS = tuple(round(0.1 + 0.01 * step, 2) for step in range(81))
 # Multilabel rows with a rarer set of labels than this are stratified by their number of labels only.
 LABEL_SET_ROWS_MIN = 10
 LABEL_COUNT_MAX = 8
-NAMES = (*DATA, *FIELD_DATA)
+NAMES = (*DATA, *TABLE_DATA, *(name for name in FIELD_DATA if name not in TABLE_DATA))
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not set(NAMES).issuperset(options.names):
         parser.error(f"the models are {', '.join(NAMES)}")
     for name in options.names or NAMES:
-        artifact = fit(name).artifact if name in DATA else fit_fields(name).artifact
-        write_artifact(options.out / name / "1", artifact, overwrite=True)
+        if name in TABLE_DATA:
+            artifact = train_table(name, options.out)
+        else:
+            artifact = fit(name).artifact if name in DATA else fit_fields(name).artifact
+            write_artifact(options.out / name / "1", artifact, overwrite=True)
         metrics = "  ".join(f"{metric} {value:.4g}" for metric, value in artifact.manifest.metrics.items())
         print(f"{name:13}  C {artifact.manifest.provenance['C']:4}  {metrics}", flush=True)
 
