@@ -1,5 +1,6 @@
 """All figures of a run, in the order of the tables, and the measurements that some of them need."""
 
+import figures_client
 import figures_fields
 import figures_learning
 import figures_mathematics
@@ -11,6 +12,7 @@ TABLES: dict[str, tuple[Figure, ...]] = {
     "Figures of learning": figures_learning.FIGURES,
     "Figures of the mathematics": figures_mathematics.FIGURES,
     "Figures of fields": figures_fields.FIGURES,
+    "Figures of the client": figures_client.FIGURES,
 }
 ALL = [figure for figures in TABLES.values() for figure in figures]
 # The titles of the figures in README; results.md has all figures.

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from child_runs import attempt, collect, print_progress, run_child
+from client_service import CLIENT_NUMBERS, ClientRun
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
@@ -71,8 +72,7 @@ class Suite:
         if set(LEARNED_NUMBERS) & set(self.numbers):
             results |= self.learned()
         results |= self.mathematics()
-        if set(FIELD_NUMBERS) & set(self.numbers):
-            results |= FieldsRun(self.scratch, self.rounds, self.seconds, print_progress).run(self.numbers)
+        results |= self.applications()
         results["figures"] = evaluate(results, self.numbers)
         return results
 
@@ -86,6 +86,16 @@ class Suite:
             found["learned_feedback"] = attempt(service.feedback)
         if "B6" in self.numbers:
             found["batches"] = attempt(lambda: self.run_rounds(str(KERNELS.ensure()), "mixture_batches", ["predict"]))
+        return found
+
+    def applications(self) -> dict[str, Any]:
+        """Measure what an application sends: rows with names, and the requests of the Python client."""
+        found: dict[str, Any] = {}
+        if set(FIELD_NUMBERS) & set(self.numbers):
+            found |= FieldsRun(self.scratch, self.rounds, self.seconds, print_progress).run(self.numbers)
+        if set(CLIENT_NUMBERS) & set(self.numbers):
+            run = ClientRun(self.models, self.scratch, self.rounds, self.seconds, print_progress)
+            found |= run.run(self.numbers)
         return found
 
     def mathematics(self) -> dict[str, Any]:

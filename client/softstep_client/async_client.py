@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -253,7 +253,8 @@ class AsyncSoftstep(BaseClient):
             while True:
                 step = flow.send(outcome)
                 if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
+                    # The event loop that runs this has imported asyncio; programs without one need not wait for that.
+                    await sys.modules["asyncio"].sleep(step.seconds)
                     outcome = None
                 else:
                     outcome = await self._attempt(step)

@@ -1,4 +1,7 @@
-"""Frames of pandas and polars as columns of Python values, with None for each missing one."""
+"""Frames of pandas and polars as columns of Python values, with None for each missing one.
+
+json_text.py would replace NaN too, but it looks at every value of a request, and a frame at the columns with gaps.
+"""
 
 from __future__ import annotations
 

@@ -168,6 +168,16 @@ def test_added_classes_are_in_the_next_answer(client: Any) -> None:
         assert client.predict("iris", ROWS, min_seq=receipt.seq).classes == names
 
 
+def test_classes_that_this_client_changes_are_read_again(client: Any) -> None:
+    """Also if the number of classes is what it was, and no label shows a new name."""
+    for name in ("one", "two"):
+        receipt = client.classes("iris", [name], wait=True)
+        answer = client.predict("iris", ROWS, min_seq=receipt.seq)
+        assert (answer.classes[3], set(answer.labels) & {"one", "two"}) == (name, set())
+        if name == "one":
+            client.rollback("iris", 0, wait=True)
+
+
 def test_classes_that_another_client_adds_are_found(client: Any, taught: Service) -> None:
     """An answer with more classes than are known, or with the name of another one, has the new names."""
     with Softstep(taught.url) as other:

@@ -1,5 +1,6 @@
 """Predictions and explanations of a real service: each form of rows gets the same answer."""
 
+import json
 from typing import Any
 
 import httpx
@@ -8,8 +9,11 @@ import pandas as pd
 import polars as pl
 import pytest
 from softstep_client import APIStatusError, InputError
+from softstep_client.prediction import predict
+from softstep_client.steps import Attempt, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN
 
+from tests.support.client_calls import new_session, run_flow
 from tests.support.running_service import Service
 
 IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
@@ -120,6 +124,20 @@ def test_labels_of_a_multi_label_model_are_lists_of_names(client: Any) -> None:
     assert any(len(names) > 1 for names in rows.labels)
 
 
+def test_a_refused_tensor_is_tried_once_for_each_model() -> None:
+    """Once a model has taken as JSON what it refused as a tensor, its arrays are sent as JSON at once."""
+    session, array = new_session(), np.ones((BINARY_NUMBERS_MIN, 1))
+    body = {"predictions": [[0.5, 0.5]] * len(array), "labels": ["a"] * len(array), "model_version": "1", "seq": 0}
+    answer, refused = Reply(200, json.dumps(body).encode()), Reply(400, b"{}")
+    facts = Reply(200, b'{"classes": ["a", "b"], "dtype": "float64"}')
+    paths = []
+    for outcomes in ([refused, Reply(422, b"{}")], [refused, answer, facts], [answer]):
+        steps, _ = run_flow(predict(session, "m", array, None, None, tokens=False), outcomes)
+        paths.append([step.request.path for step in steps if isinstance(step, Attempt)])
+    tensor, rows = "/v2/models/m/infer", "/v1/models/m:predict"
+    assert paths == [[tensor, rows], [tensor, rows, "/v1/models/m/versions/1"], [rows]]
+
+
 def test_large_arrays_are_sent_as_json_to_a_model_with_fields(client: Any) -> None:
     """The first one is refused as a tensor and sent again; later ones are sent as JSON at once."""
     numbers = np.random.default_rng(1).uniform(0, 50, (BINARY_NUMBERS_MIN, 4))
@@ -173,6 +191,12 @@ def test_explanations_are_those_of_the_service(client: Any, shipped: Service) ->
     everything = client.explain("iris", pd.DataFrame(rows, columns=IRIS), seq=0)
     assert everything.features == IRIS
     assert everything.body["model_name"] == everything.model == "iris"
+
+
+def test_closing_a_copy_leaves_the_client_open(client: Any) -> None:
+    """A copy with other options shares the connections, and does not own them."""
+    client.with_options(timeout=5, max_retries=0).close()
+    assert client.models()
 
 
 def test_models_and_schemas_are_listed(client: Any, shipped: Service) -> None:

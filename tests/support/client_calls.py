@@ -16,7 +16,7 @@ class BlockingClient:
     """An AsyncSoftstep whose calls block: each runs on an event loop of this client."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop, self.owns_loop = asyncio.new_event_loop(), True
         self.client = AsyncSoftstep(*arguments, **options)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -28,16 +28,17 @@ class BlockingClient:
     def with_options(self, **options: Any) -> "BlockingClient":
         """Return a client with other options on the same loop."""
         other = object.__new__(BlockingClient)
-        other.loop, other.client = self.loop, self.client.with_options(**options)
+        other.loop, other.owns_loop, other.client = self.loop, False, self.client.with_options(**options)
         return other
 
     def __repr__(self) -> str:
         return repr(self.client)
 
     def close(self) -> None:
-        """Close the client and its loop."""
+        """Close the client, and its loop if it is no copy."""
         self.loop.run_until_complete(self.client.close())
-        self.loop.close()
+        if self.owns_loop:
+            self.loop.close()
 
 
 def make_client(kind: str, url: str, **options: Any) -> Any:
