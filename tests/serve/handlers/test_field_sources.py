@@ -138,6 +138,8 @@ def test_metadata_has_fields_and_tensors_of_values(served: Pair, kind: str) -> N
     described = get(served, f"/v1/models/{kind}")["fields"]
     assert [one["name"] for one in described] == [field["name"] for field in FIELDS[kind]]
     assert [one.get("source") for one in described] == [field.get("source") for field in FIELDS[kind]]
+    documented = get(served, "/openapi.json")["components"]["schemas"]["FieldDescription"]["properties"]
+    assert {member for one in described for member in one} <= set(documented)
     inputs = get(served, f"/v2/models/{kind}")["inputs"]
     assert [(one["name"], one["datatype"], one["shape"]) for one in inputs] == [
         ("age", "FP64", [-1, 1]),

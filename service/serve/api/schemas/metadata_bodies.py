@@ -143,9 +143,12 @@ class LearnerStatus(ResponseModel):
 class FieldDescription(ResponseModel):
     """A field of a row."""
 
-    name: str = Field(description="The name of the field in a row.")
+    name: str = Field(description="The name of the field; without a source that of its value in a row too.")
     kind: Literal["number", "boolean", "category", "text", "bag", "vector", "cross"] = Field(
         description="The kind of the field; docs/fields.md describes each."
+    )
+    source: str = Field(
+        default_factory=absent, description="The name of the value in a row, if it is not that of the field."
     )
     takes: str | None = Field(description="The values that the field takes, in words; null for a cross.")
     required: bool = Field(default_factory=absent, description="Whether its value must be given; left out for a cross.")
