@@ -65,6 +65,7 @@ class ConvertedModel:
         support: (N,) float64, the sum of squares of each column over the training rows; or None.
         thresholds: For each class of a multilabel head the probability from which it is named; or None.
         provenance: Where the model is from.
+        words: By the name of a hashed field, words or names that the source has weights for; generated rows use them.
     """
 
     head: Head
@@ -78,6 +79,7 @@ class ConvertedModel:
     support: Doubles | None = None
     thresholds: Sequence[float] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_artifact(
         self,

@@ -104,7 +104,8 @@ class SourceComparison:
         self._largest: Final[dict[Dtype, float]] = dict.fromkeys(self._artifacts, 0.0)
         self._worst: Final[dict[Dtype, str]] = dict.fromkeys(self._artifacts, "")
         self._encoder: Final = single.row_encoder or feature_encoder(single, scaled=False)
-        self._generator: Final = RowGenerator(single.row_encoder or feature_encoder(single, scaled=True), seed)
+        generated = single.row_encoder or feature_encoder(single, scaled=True)
+        self._generator: Final = RowGenerator(generated, seed, model.words)
         self._models: Final = {dtype: build_model(artifact) for dtype, artifact in self._artifacts.items()}
         self._examples: Final[list[dict[str, Any]]] = []
         self._rows = 0

@@ -11,7 +11,7 @@ row that the encoder refuses, such as one with too many entries, is made again w
 values that may be missing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,12 +41,13 @@ class RowGenerator:
     Args:
         encoder: The encoder.
         seed: The seed.
+        words: By a field's name, words of a text or names of a bag that a hashed model knows.
     """
 
-    def __init__(self, encoder: RowEncoder, seed: int = 0) -> None:
+    def __init__(self, encoder: RowEncoder, seed: int = 0, words: Mapping[str, Sequence[str]] | None = None) -> None:
         self._encoder: Final = encoder
         self._seed: Final = seed
-        self._values: Final = ValueMaker(encoder)
+        self._values: Final = ValueMaker(encoder, words or {})
         self._groups: Final = group_by_value(encoder.fields)
 
     def make_rows(self, first: int, stop: int) -> list[Row]:

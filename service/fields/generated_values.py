@@ -5,7 +5,7 @@ Numbers have at most 21 binary digits, so that they are exact in float32 and sho
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from service.fields.field_list import ValueRecord
@@ -36,7 +36,7 @@ WORDS: Final = (
 SPACES: Final = (" ", " ", " ", " ", "  ", "\t", "\n", "\xa0", "\u2003", ", ", ". ", "! ")
 # A bag's numbers.
 AMOUNTS: Final = (1, 1, 1, 2, 3, 0.5, 0.125, -1, 0)
-LARGE_AMOUNTS: Final = (1000, -1000, 0.0009765625)
+LARGE_AMOUNTS: Final = (100, -100, 0.0009765625)
 
 
 class Chance:
@@ -71,10 +71,13 @@ class ValueMaker:
 
     Args:
         encoder: The encoder of the model's rows.
+        words: By a field's name, words of a text or names of a bag that the model knows; those of a field with terms
+            are known already.
     """
 
-    def __init__(self, encoder: RowEncoder) -> None:
+    def __init__(self, encoder: RowEncoder, words: Mapping[str, Sequence[str]]) -> None:
         self._encoder: Final = encoder
+        self._words: Final[Mapping[str, Sequence[str]]] = {**words, **encoder.terms}
 
     def make(self, field: ValueRecord, chance: Chance, *, extreme: bool) -> Any:  # noqa: ANN401  # any kind
         """Return a value of a field.
@@ -121,7 +124,7 @@ class ValueMaker:
         if shape < 2:  # noqa: PLR2004  # two of five
             return ("", chance.pick(SPACES) * 3)[shape]
         words = LONG_WORDS if shape == 2 else USUAL_WORDS  # noqa: PLR2004
-        terms = self._encoder.terms.get(field.name, ())
+        terms = self._words.get(field.name, ())
         known = 0.2 if extreme else 0.8
         parts = []
         for _ in range(1 + chance.below(words)):
@@ -131,7 +134,7 @@ class ValueMaker:
         return "".join(parts[:-1])
 
     def _make_bag(self, field: BagField, chance: Chance, *, extreme: bool) -> dict[str, float] | list[str]:
-        terms = self._encoder.terms.get(field.name, ())
+        terms = self._words.get(field.name, ())
         names = list(terms[:]) if len(terms) <= USUAL_NAMES else [chance.pick(terms) for _ in range(MANY_NAMES)]
         known = 1.0 if field.unknown == "refuse" else 0.8
         count = chance.below(MANY_NAMES if extreme else USUAL_NAMES + 1)
