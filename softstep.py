@@ -4,7 +4,8 @@ The modules below `service` may move between releases; these names do not.
 """
 
 from service import __version__
+from service.convert.scikit.artifact_of import artifact_of
 from service.store.artifact.artifact import Artifact, write_artifact
 from service.store.artifact.artifact_loader import load_artifact
 
-__all__ = ["Artifact", "__version__", "load_artifact", "write_artifact"]
+__all__ = ["Artifact", "__version__", "artifact_of", "load_artifact", "write_artifact"]

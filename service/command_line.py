@@ -17,6 +17,7 @@ from service import __version__, variant_options
 from service.access import key_options
 from service.configuration import InvalidSettingsError, read_settings
 from service.console import discard_output, flush_output, print_error
+from service.convert.import_arguments import add_import_command
 from service.errors import SoftstepError
 from service.settings import Settings
 from service.train.training_options import add_train_command
@@ -109,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("directory", type=Path, help="folder with model.json and model.safetensors")
     commands.add_parser("health", help="ask a running service whether it is ready")
     add_train_command(commands)
+    add_import_command(commands)
     _add_data_commands(commands)
     _add_key_commands(commands)
     return parser

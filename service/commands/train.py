@@ -11,7 +11,7 @@ from service.errors import TrainingError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX, write_artifact
-from service.store.artifact.version_folders import MODEL_NAME, new_version_folder
+from service.store.artifact.version_folders import MODEL_NAME, next_version_folder
 from service.store.filesystem import write_whole_file
 from service.train.card import write_card
 from service.train.field_table import print_fields
@@ -74,7 +74,7 @@ def _train(settings: Settings, options: TrainingOptions, prepared: PreparedTable
         fitted = fit_model(prepared, options, limits, report)
     artifact, evaluation = make_artifact(prepared, fitted, options, limits)
     card = write_card(model.name, prepared, fitted, artifact, evaluation)
-    folder = new_version_folder(model) if model.exists() else model / "1"
+    folder = next_version_folder(model.parent, model.name)
     write_artifact(folder, artifact, further=card)
     metrics = "  ".join(f"{name} {value:.6g}" for name, value in artifact.manifest.metrics.items())
     sys.stdout.write(f"\n{metrics or 'no rows are held out'}\nwrote {folder}\n")

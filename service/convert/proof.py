@@ -16,6 +16,7 @@ from service.convert.converted_model import ConvertedModel, Doubles, Dtype, Row,
 from service.errors import ConversionError, InputError
 from service.fields.generated_rows import USUAL_ROWS, RowGenerator, number_encoder
 from service.fields.row_encoder import RowEncoder
+from service.softmax.sparse_rows import SparseRows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.artifact_loader import TOLERANCE
 from service.store.artifact.model_factory import build_model
@@ -63,6 +64,7 @@ def prove(model: ConvertedModel, source: Source, rows: Sequence[Row] = (), *, se
     for block in comparison.generate_blocks():
         comparison.add(block, source.predict_rows(block), "generated row")
     if rows:
+        comparison.encode_rows(rows, "row")
         comparison.add(rows, source.predict_rows(rows), "row")
     return comparison.finish({})
 
@@ -172,10 +174,21 @@ class SourceComparison:
         single, double = self._largest["float32"], self._largest.get("float64")
         return "float64" if double is not None and single > FLOAT32_DIFFERENCE and double < single else "float32"
 
+    def encode_rows(self, rows: Sequence[Row], noun: str) -> SparseRows:
+        """Return rows in the columns of the model, in float64.
+
+        Raises:
+            ConversionError: A row cannot be used.
+        """
+        try:
+            return self._encoder.encode_objects(rows).rows
+        except InputError as error:
+            raise ConversionError(f"a {noun} is no row of the model: {error}") from None
+
     def _predict(self, model: Any, dtype: Dtype, rows: Sequence[Row], noun: str) -> Doubles:  # noqa: ANN401  # of any kind
         """Return the probabilities (B, C) of rows."""
+        encoded = self.encode_rows(rows, noun)
         try:
-            encoded = self._encoder.encode_objects(rows).rows
             sparse = self._encoder.to_model_rows(encoded, np.dtype(dtype))
             dense = not self._artifacts[dtype].has_sparse_rows
             P = model.predict(sparse.to_matrix(self._encoder.n_columns) if dense else sparse)
@@ -190,6 +203,16 @@ class SourceComparison:
                 return
             if len(str(row)) <= EXAMPLE_CHARACTERS_MAX:
                 self._examples.append({"row": dict(row), "probabilities": p})
+
+
+def model_encoder(model: ConvertedModel) -> RowEncoder:
+    """Return the encoder of a model's rows.
+
+    Raises:
+        ArtifactError: The model cannot be served.
+    """
+    artifact = model.to_artifact("float32")
+    return artifact.row_encoder or feature_encoder(artifact, scaled=False)
 
 
 def feature_encoder(artifact: Artifact, *, scaled: bool) -> RowEncoder:

@@ -2,8 +2,9 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from service.errors import ConversionError
 
@@ -11,7 +12,7 @@ from service.errors import ConversionError
 SOURCE_BYTES_MAX: Final = 4 << 30
 
 
-def open_source(path: Path, bytes_max: int = SOURCE_BYTES_MAX) -> BinaryIO:
+def open_source(path: Path, bytes_max: int = SOURCE_BYTES_MAX) -> BufferedReader:
     """Open a file for reading.
 
     Args:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.convert.converted_model import ConvertedModel, DenseLayer, Doubles, Row
+from service.convert.converted_model import ConvertedModel, DenseLayer, Doubles, Head, Row
+from service.convert.head_probabilities import to_probabilities
 from service.convert.proof import prove, prove_expected
 from service.convert.vowpal.vowpal_fields import VowpalModel, hash_namespace
-from service.convert.vowpal.vowpal_source import VowpalSource, to_probabilities
+from service.convert.vowpal.vowpal_source import VowpalSource
 from service.errors import ConversionError
 from service.store.artifact.model_factory import build_model
 from tests.support.paths import ROOT
@@ -131,13 +132,11 @@ def test_a_source_that_cannot_be_asked_says_what_to_do() -> None:
             VowpalSource(model).predict_rows([{"features": bag}])
 
 
-@pytest.mark.parametrize("classes", [1, 3])
-def test_scores_become_probabilities(classes: int) -> None:
+@pytest.mark.parametrize("head", ["sigmoid", "softmax", "multilabel", "ovr"])
+def test_scores_become_probabilities(head: Head) -> None:
     """Also where every logit is far below the range of a float."""
-    Z = np.random.default_rng(0).normal(0, 30, (50, classes)) - np.arange(50)[:, None] * 20
-    P = to_probabilities(Z)
-    expected = probabilities("sigmoid" if classes == 1 else "ovr", Z)
-    assert np.abs(P - expected).max() < 1e-12
+    Z = np.random.default_rng(0).normal(0, 30, (50, 1 if head == "sigmoid" else 3)) - np.arange(50)[:, None] * 20
+    assert np.abs(to_probabilities(Z, head) - probabilities(head, Z)).max() < 1e-12
 
 
 HEADER = "Version 9.11.9\nId \nMin label:-50\nMax label:50\nbits:10\nlda:0\n0 ngram:\n0 skip:\noptions:%s\n:0\n"

@@ -16,9 +16,11 @@ from typing import Final
 
 from service.errors import ConversionError
 from service.record import NAME_CHARACTERS_MAX
+from service.store.artifact.reasons import shorten_reason
 
 # Weights of a class follow those of the class before it, so a table has at most so many classes.
 MIN_CLASSES, CLASSES_MAX = 2, 1 << 16
+OPTION_CHARACTERS_MAX: Final = 64
 COUNT: Final = re.compile("[0-9]{1,5}")
 INTERACTIONS: Final = {"--quadratic": (2,), "--cubic": (3,), "--interactions": (2, 3)}
 # Options without influence on the probabilities of a trained model, and how many words follow each.
@@ -85,7 +87,7 @@ def parse_options(words: Sequence[str]) -> ModelOptions:
         elif name == "--noconstant" and not values:
             has_constant = False
         elif not is_harmless(name, values):
-            raise ConversionError(f"the model uses {REFUSED.get(name, name)}, and Softstep does not")
+            raise ConversionError(f"the model uses {REFUSED.get(name) or show_option(name)}, and Softstep does not")
     if len({"".join(sorted(letters)) for letters in interactions}) < len(interactions):
         raise ConversionError("the model has two interactions of the same namespaces")
     labels = list_labels(single)
@@ -122,7 +124,12 @@ def split_options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         else:
             raise ConversionError("the options of the model must begin with --")
     if name:
-        yield name[:NAME_CHARACTERS_MAX], values
+        yield name, values
+
+
+def show_option(name: str) -> str:
+    """Return the name of an option for a sentence."""
+    return shorten_reason(name[:OPTION_CHARACTERS_MAX])
 
 
 def is_harmless(name: str, values: Sequence[str]) -> bool:

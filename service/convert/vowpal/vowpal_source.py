@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 
 from service.convert.converted_model import Doubles, Row
+from service.convert.head_probabilities import to_probabilities
+from service.convert.source_options import ReadSource, SourceOptions
 from service.convert.vowpal.vowpal_fields import VowpalModel
 from service.errors import ConversionError
 
@@ -21,6 +23,16 @@ SECONDS_MAX: Final = 600
 WITHOUT_CUT: Final = ("--min_prediction", "-1e30", "--max_prediction", "1e30", "--loss_function", "logistic")
 # Characters that separate the parts of a line.
 SEPARATORS: Final = frozenset(" :|\n\r\t")
+
+
+def read_vowpal_source(path: Path, options: SourceOptions) -> ReadSource:
+    """Read a readable model of Vowpal Wabbit.
+
+    Raises:
+        ConversionError: It cannot be converted.
+    """
+    model = VowpalModel(path, options.namespaces, options.classes)
+    return ReadSource(model.convert(), VowpalSource(model), f"Vowpal Wabbit {model.file.version}")
 
 
 class VowpalSource:
@@ -51,7 +63,7 @@ class VowpalSource:
         Z = np.array(self._ask(json.dumps(request)), np.float64)
         if Z.shape != (len(rows), max(1, model.options.n_classes)):
             raise ConversionError("Vowpal Wabbit answers something else than scores")
-        return to_probabilities(Z)
+        return to_probabilities(Z, "ovr" if model.options.n_classes else "sigmoid")
 
     def _ask(self, request: str) -> object:
         """Return what the script answers."""
@@ -73,18 +85,6 @@ class VowpalSource:
                 features = bag.items() if isinstance(bag, Mapping) else ((feature, 1.0) for feature in bag)
                 parts.append(f"|{namespace} {' '.join(_write_features(features))}")
         return " ".join(parts) or "|"
-
-
-def to_probabilities(Z: Doubles) -> Doubles:
-    """Return the probabilities (B, C) of logits Z (B, 1) of a binary model, or Z (B, K), C = K, of one for each class.
-
-    With several classes each probability is sigmoid(z_k), divided by their sum.
-    """
-    if Z.shape[1] == 1:
-        Z = np.hstack([-Z, Z])
-    logs = -np.logaddexp(0, -Z)
-    P = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(P / P.sum(axis=1, keepdims=True), np.float64)
 
 
 def _write_features(features: Iterable[tuple[str, float]]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from service.errors import MalformedError, TooLargeError, UnacceptableError
+from service.fields.csv_cells import NUMBER
 from service.serve.wire.feature_columns import FeatureColumns, is_number
 from service.serve.wire.json_grammar import check_line_count, check_row_count
 from service.serve.wire.rows import RowParser, cell_error
@@ -32,11 +33,8 @@ from service.softmax.arrays import Doubles, Floats
 
 # Characters of a record for each of its cells. A float64 needs 25, and a quoted name of 256 characters at most 515.
 CELL_CHARACTERS_MAX: Final = 600
-# Python's `float` also reads 1_000 and the digits of other scripts.
 # JSON's -0 is the integer 0, which has no sign.
 INTEGER_ZERO: Final = re.compile(rb"-0(?![.0-9eE])")
-# No two parts of the pattern can match the same digits: they would be tried in every division.
-NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 
 class CsvColumns(NamedTuple):

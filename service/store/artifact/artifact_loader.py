@@ -10,20 +10,23 @@ from service.fields.column_blocks import FieldLimits
 from service.softmax.arrays import Floats
 from service.softmax.sparse_rows import SparseRows
 from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.field_layout import WIDEST
 from service.store.artifact.model_factory import build_model
 from service.store.artifact.reasons import shorten_reason
 
+# As the setting of a service, SOFTSTEP_ARTIFACT_BYTES_MAX, has by default.
+TENSOR_BYTES_MAX: Final = 2 << 30
 # Above the differences of float32 arithmetic between libraries, and below those of a row that was read otherwise.
 TOLERANCE: Final = 1e-4
 
 
-def load_artifact(directory: Path, bytes_max: int, limits: FieldLimits) -> Artifact:
+def load_artifact(directory: Path, bytes_max: int = TENSOR_BYTES_MAX, limits: FieldLimits = WIDEST) -> Artifact:
     """Read and verify an artifact that is to be served, and compute its examples.
 
     Args:
         directory: The folder with its two files.
-        bytes_max: Largest size of `model.safetensors`.
-        limits: The limits of the fields.
+        bytes_max: Largest size of `model.safetensors`; a service passes its setting.
+        limits: The limits of the fields; a service passes its settings.
 
     Raises:
         ArtifactError: As for `read_artifact`, or an example is no row, or its probabilities are others.

@@ -108,6 +108,17 @@ def new_version_folder(folder: Path) -> Path:
     return folder / str(max(versions, default=0) + 1)
 
 
+def next_version_folder(root: Path, name: str) -> Path:
+    """Return the folder of a model's next version in a models directory; version 1 if there is none.
+
+    Raises:
+        ArtifactError: The model's folder is a version itself, or a file.
+        OSError: The folder cannot be read.
+    """
+    folder = root / name
+    return new_version_folder(folder) if folder.exists() else folder / "1"
+
+
 def _names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 

@@ -1,0 +1,173 @@
+"""Read named tensors of a safetensors or an .npz file as float64.
+
+Only the tensors that are asked for are read, and only after their dtypes and sizes are checked. An .npy member is a
+header in Python's syntax of literals, which NumPy parses without running it, and its data; objects are refused.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+import safetensors
+from numpy.lib import format as npy
+
+from service.convert.converted_model import Doubles
+from service.convert.source_file import open_source
+from service.convert.zip_members import BEGINNING, open_archive
+from service.errors import ConversionError
+
+# A layer of 4,096 inputs and outputs has as many numbers: 128 MiB of float64.
+NUMBERS_MAX: Final = 1 << 24
+# The header of a model of some 10,000 tensors.
+HEADER_BYTES_MAX: Final = 4 << 20
+TENSORS_MAX: Final = 20_000
+DIMENSIONS_MAX: Final = 2
+# The longest header that NumPy itself reads without being told that the file is trusted.
+NPY_HEADER_CHARACTERS_MAX: Final = 10_000
+DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+NPY_DTYPES: Final = frozenset({"float64", "float32", "float16"})
+NPY_HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+SUFFIX: Final = ".npy"
+LENGTH_BYTES: Final = 8
+
+
+class Layout(NamedTuple):
+    """A tensor of a safetensors file.
+
+    Attributes:
+        dtype: Its dtype, as the file names it.
+        shape: Its shape.
+        start: Where its data begins in the file.
+        end: Where it ends.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def read_layer_tensors(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
+    """Return tensors of one or two dimensions by their names, float64.
+
+    Raises:
+        ConversionError: The file is neither safetensors nor .npz, is damaged or too large, has no such tensor, or a
+            number of it is not finite.
+    """
+    with open_source(path) as file:
+        beginning = file.read(len(BEGINNING))
+        file.seek(0)
+        read = read_npz if beginning == BEGINNING else read_safetensors
+        tensors = dict(read(file, path, names))
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ConversionError(f"the tensor {show(name)} has a number that is not finite")
+    return tensors
+
+
+def read_safetensors(file: BinaryIO, path: Path, names: Sequence[str]) -> Iterator[tuple[str, Doubles]]:
+    """Yield the tensors of a safetensors file; the library checks its header, sizes and overlaps first."""
+    layouts = read_header(file)
+    try:
+        with safetensors.safe_open(path, "numpy"):
+            pass
+    except (safetensors.SafetensorError, OSError):
+        raise ConversionError("the source is not a whole safetensors file") from None
+    for name in names:
+        if name not in layouts:
+            raise missing_tensor(name, list(layouts))
+        layout = layouts[name]
+        check_form(name, layout.dtype in DTYPES, layout.dtype, layout.shape)
+        file.seek(layout.start)
+        raw = np.frombuffer(file.read(layout.end - layout.start), np.dtype(DTYPES[layout.dtype]))
+        if layout.dtype == "BF16":  # the upper half of a float32
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        yield name, raw.astype(np.float64).reshape(layout.shape)
+
+
+def read_header(file: BinaryIO) -> dict[str, Layout]:
+    """Return the tensors of a safetensors file by their names.
+
+    Raises:
+        ConversionError: The header is too long, is no JSON object of tensors, or has a name twice.
+    """
+    size = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if size > HEADER_BYTES_MAX:
+        raise ConversionError(f"the header of the source has more than {HEADER_BYTES_MAX} bytes")
+    try:
+        header = json.loads(file.read(size), object_pairs_hook=unique_names)
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        if len(tensors) > TENSORS_MAX:
+            raise ConversionError(f"the source has more than {TENSORS_MAX} tensors")
+        first = LENGTH_BYTES + size
+        return {name: to_layout(tensor, first) for name, tensor in tensors.items()}
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        raise ConversionError("the header of the source is not that of a safetensors file") from None
+
+
+def to_layout(tensor: Mapping[str, Any], first: int) -> Layout:
+    """Return a tensor of a header, whose data follows at the byte `first` of the file."""
+    start, end = tensor["data_offsets"]
+    return Layout(str(tensor["dtype"]), tuple(map(int, tensor["shape"])), first + int(start), first + int(end))
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of a JSON object; raise ConversionError if a name occurs twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ConversionError("the header of the source has a name twice")
+    return members
+
+
+def read_npz(file: BinaryIO, _: Path, names: Sequence[str]) -> Iterator[tuple[str, Doubles]]:
+    """Yield the arrays of an .npz file."""
+    with open_archive(file) as archive:
+        known = [name.removesuffix(SUFFIX) for name in archive.members if name.endswith(SUFFIX)]
+        for name in names:
+            if name + SUFFIX not in archive.members:
+                raise missing_tensor(name, known)
+            with archive.open(name + SUFFIX) as member:
+                yield name, read_array(name, member)
+
+
+def read_array(name: str, member: BinaryIO) -> Doubles:
+    """Return an array of an .npy member, whose header is checked before its data is read."""
+    try:
+        version = npy.read_magic(member)
+        read = NPY_HEADERS[version]
+        shape, fortran, dtype = read(member, max_header_size=NPY_HEADER_CHARACTERS_MAX)
+    except (KeyError, ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
+        raise ConversionError(f"the array {show(name)} has no header of an .npy file") from None
+    check_form(name, dtype.name in NPY_DTYPES, "objects" if dtype.hasobject else dtype.name, shape)
+    size = math.prod(shape) * dtype.itemsize
+    raw = member.read(size)
+    if len(raw) < size:
+        raise ConversionError(f"the array {show(name)} ends too early")
+    array = np.frombuffer(raw, dtype).astype(np.float64)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def check_form(name: str, is_float: bool, dtype: str, shape: Sequence[int]) -> None:  # noqa: FBT001  # one of a row of facts
+    """Raise ConversionError unless a tensor is a matrix or a vector of a bounded number of floats."""
+    if not is_float:
+        raise ConversionError(f"the tensor {show(name)} has {show(dtype)}; it must have floats")
+    if not 1 <= len(shape) <= DIMENSIONS_MAX or min(shape) < 1:
+        raise ConversionError(f"the tensor {show(name)} must be a matrix or a vector")
+    if math.prod(shape) > NUMBERS_MAX:
+        raise ConversionError(f"the tensor {show(name)} has more than {NUMBERS_MAX} numbers")
+
+
+def missing_tensor(name: str, known: Sequence[str]) -> ConversionError:
+    """Return the error of a name that is no tensor."""
+    shown = ", ".join(map(show, known[:8])) or "none"
+    others = " and others" if len(known) > 8 else ""  # noqa: PLR2004  # as many as are shown
+    return ConversionError(f"the source has no tensor {show(name)}; its tensors are {shown}{others}")
+
+
+def show(name: str) -> str:
+    """Return a name for a sentence: quoted, of printable ASCII, and not too long."""
+    return json.dumps(name[:64])
