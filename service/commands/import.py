@@ -22,6 +22,8 @@ from service.store.artifact.version_folders import MODEL_NAME, next_version_fold
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the version is complete; on an error nothing is written."""
+    if arguments.training_rows is not None and arguments.training_rows < 1:
+        raise ConversionError("--training-rows must be a whole number from 1")
     if not MODEL_NAME.fullmatch(arguments.name):
         raise ConversionError("--name must be a-z, 0-9, dots, hyphens and underscores, up to 64 characters")
     options = SourceOptions(
@@ -32,6 +34,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         layers=arguments.layers,
         weight_rows=arguments.weight_rows,
         namespaces=arguments.namespaces,
+        training_rows=arguments.training_rows,
     )
     read = read_source(arguments.source, options)
     model = add_facts(read.model, arguments.training_rows, arguments.source)
@@ -47,8 +50,6 @@ def add_facts(model: ConvertedModel, training_rows: int | None, source: Path) ->
     """Return a model with the number of training rows, and with the hash of its source."""
     training = model.training
     if training_rows is not None:
-        if training_rows < 1:
-            raise ConversionError("--training-rows must be a whole number from 1")
         if model.fields is None and training is None:
             raise ConversionError(
                 "--training-rows needs the mean and the scale of each number, which this source lacks"

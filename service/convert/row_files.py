@@ -64,7 +64,7 @@ def read_probabilities(path: Path, classes: Sequence[str]) -> Doubles:
     return np.array(found, np.float64).reshape(len(found), len(classes))
 
 
-class RowRecord(NamedTuple):
+class FileRow(NamedTuple):
     """A line of a file.
 
     Attributes:
@@ -78,7 +78,7 @@ class RowRecord(NamedTuple):
     is_csv: bool
 
 
-def read_records(path: Path) -> Iterator[RowRecord]:
+def read_records(path: Path) -> Iterator[FileRow]:
     """Yield each line that has a row.
 
     Raises:
@@ -94,7 +94,7 @@ def read_records(path: Path) -> Iterator[RowRecord]:
                 count += 1
                 if count > ROWS_MAX:
                     raise ConversionError(f"a file of rows has at most {ROWS_MAX} of them")
-                yield RowRecord(number, values, not is_json)
+                yield FileRow(number, values, not is_json)
         except UnicodeDecodeError:
             raise ConversionError("the rows are not UTF-8") from None
 

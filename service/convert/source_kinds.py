@@ -23,11 +23,12 @@ from service.optional_packages import resolve_optional
 # By kind: the function that reads it, imported when it is needed, because some need packages of the extra.
 READERS: Final = {
     "layers": "service.convert.layers.layer_model:read_layer_source",
+    "skops": "service.convert.scikit.skops_source:read_skops_source",
     "vowpal": "service.convert.vowpal.vowpal_source:read_vowpal_source",
 }
 PICKLE: Final = (
     "the source is a pickle, which could run anything; where it was trained, write a .skops file: "
-    "from skops.io import dump; dump(model, 'model.skops')"
+    "import skops.io; skops.io.dump(model, 'model.skops')"
 )
 # A pickle begins with its protocol, or with an opcode if it is older. The others are zlib, gzip, bzip2, xz, LZMA and
 # LZ4, by which joblib compresses it.

@@ -18,6 +18,7 @@ class SourceOptions:
         layers: The tensors of each layer, as `--layers` has them.
         weight_rows: "outputs" or "inputs", of which a weight matrix has a row each; "" to find out.
         namespaces: The namespaces of Vowpal Wabbit; "" is the default one.
+        training_rows: The number of rows that the source was trained on, or None if only the source may know it.
     """
 
     classes: Sequence[str] = ()
@@ -27,6 +28,7 @@ class SourceOptions:
     layers: str = ""
     weight_rows: str = ""
     namespaces: Sequence[str] = ()
+    training_rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -192,3 +192,13 @@ def test_neither_reading_nor_help_imports_packages_of_the_extra(network: Path, t
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_scikit_learn_is_asked_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A .skops file is read without it, and it answers for the proof."""
+    source = min((ROOT / "tests" / "golden" / "skops" / "1.9").glob("*.skops"))
+    assert command.main(["import", str(source), "--name", "a", "--models", str(tmp_path / "m"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["compared_with"] == "scikit-learn"
+    assert result["rows_compared"] >= 200
+    assert result["largest_difference"] < 1e-5

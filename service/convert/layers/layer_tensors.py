@@ -26,7 +26,7 @@ NUMBERS_MAX: Final = 1 << 24
 HEADER_BYTES_MAX: Final = 4 << 20
 TENSORS_MAX: Final = 20_000
 DIMENSIONS_MAX: Final = 2
-# The longest header that NumPy itself reads without being told that the file is trusted.
+# The longest header that NumPy itself reads if its file may be hostile.
 NPY_HEADER_CHARACTERS_MAX: Final = 10_000
 DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 NPY_DTYPES: Final = frozenset({"float64", "float32", "float16"})
@@ -35,7 +35,7 @@ SUFFIX: Final = ".npy"
 LENGTH_BYTES: Final = 8
 
 
-class Layout(NamedTuple):
+class TensorPlace(NamedTuple):
     """A tensor of a safetensors file.
 
     Attributes:
@@ -89,7 +89,7 @@ def read_safetensors(file: BinaryIO, path: Path, names: Sequence[str]) -> Iterat
         yield name, raw.astype(np.float64).reshape(layout.shape)
 
 
-def read_header(file: BinaryIO) -> dict[str, Layout]:
+def read_header(file: BinaryIO) -> dict[str, TensorPlace]:
     """Return the tensors of a safetensors file by their names.
 
     Raises:
@@ -109,10 +109,10 @@ def read_header(file: BinaryIO) -> dict[str, Layout]:
         raise ConversionError("the header of the source is not that of a safetensors file") from None
 
 
-def to_layout(tensor: Mapping[str, Any], first: int) -> Layout:
+def to_layout(tensor: Mapping[str, Any], first: int) -> TensorPlace:
     """Return a tensor of a header, whose data follows at the byte `first` of the file."""
     start, end = tensor["data_offsets"]
-    return Layout(str(tensor["dtype"]), tuple(map(int, tensor["shape"])), first + int(start), first + int(end))
+    return TensorPlace(str(tensor["dtype"]), tuple(map(int, tensor["shape"])), first + int(start), first + int(end))
 
 
 def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

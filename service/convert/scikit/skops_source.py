@@ -9,6 +9,8 @@ from service.convert.scikit.estimator import convert_estimator
 from service.convert.scikit.row_layout import RowLayout
 from service.convert.scikit.skops_file import read_skops
 from service.convert.scikit.skops_process import SkopsProcess
+from service.convert.source_file import open_source
+from service.convert.source_options import ReadSource, SourceOptions
 from service.errors import ConversionError
 
 # How a pickle begins: protocol 2 and later; the compressed ones of joblib (zlib, gzip, bz2, xz, lzma, lz4).
@@ -75,3 +77,20 @@ def read_skops_model(
         raise ConversionError(PICKLE_ADVICE)
     converted = convert_estimator(read_skops(file), classes=classes, features=features, training_rows=training_rows)
     return SkopsModel(converted.model, SkopsProcess(path, RowLayout.of_model(converted.model, converted.inputs)))
+
+
+def read_skops_source(path: Path, options: SourceOptions) -> ReadSource:
+    """Read a .skops file for `softstep import`.
+
+    Raises:
+        ConversionError: As for `read_skops_model`.
+    """
+    with open_source(path) as file:
+        read = read_skops_model(
+            file,
+            path,
+            classes=options.classes or None,
+            features=options.features or None,
+            training_rows=options.training_rows,
+        )
+    return ReadSource(read.model, read.source, "scikit-learn")
