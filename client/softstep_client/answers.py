@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -166,6 +166,19 @@ def join_receipts(receipts: list[Receipt]) -> Receipt:
     known = [receipt.losses for receipt in receipts if receipt.losses is not None]
     losses = [loss for part in known for loss in part] if len(known) == len(receipts) else None
     return Receipt([event for receipt in receipts for event in receipt.events], losses, receipts[0].model)
+
+
+def join_predictions(parts: list[Prediction]) -> Prediction:
+    """Return the answers to the parts of one call as one, with the state of the part that has learned least."""
+    oldest = min(parts, key=lambda part: (part.epoch, part.seq))
+    arrays: list[Any] = [part.probabilities for part in parts]
+    if isinstance(arrays[0], list):
+        probabilities = [row for rows in arrays for row in rows]
+    else:
+        probabilities = sys.modules["numpy"].concatenate(arrays)
+    tokens = None if oldest.tokens is None else [token for part in parts for token in part.tokens or []]
+    labels = [label for part in parts for label in part.labels]
+    return replace(oldest, labels=labels, probabilities=probabilities, tokens=tokens)
 
 
 def numpy_array(rows: list[list[float]], dtype: str) -> Any:  # noqa: ANN401 - a NumPy array

@@ -41,6 +41,8 @@ class APIStatusError(SoftstepError):
         body: The whole answer, or {} if it is no JSON object; that of `some_refused` has `events`.
         event_id: The id of the call if it writes, else None.
         request_id: The id of the request in the logs of the service, or None.
+        first_row: Of a call with so many rows that it is sent in parts: the row with which the refused part begins, and
+            from which the sentence counts.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class APIStatusError(SoftstepError):
         self.body: dict[str, Any] = {} if body is None else body
         self.event_id = event_id
         self.request_id = request_id
+        self.first_row = 0
 
     def __str__(self) -> str:
-        return f"{self.status} {self.code or 'without a code'}: {self.sentence}"
+        text = f"{self.status} {self.code or 'without a code'}: {self.sentence}"
+        return f"{text} (Rows are counted from row {self.first_row:,} of the call.)" if self.first_row else text

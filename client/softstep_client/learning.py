@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softstep_client.answers import Receipt, join_receipts, parse_receipt
-from softstep_client.errors import InputError
+from softstep_client.errors import APIStatusError, InputError
 from softstep_client.event_ids import id_of_part, new_id
 from softstep_client.exchange import exchange, other_service, parse_json
 from softstep_client.json_text import encode_json
@@ -85,9 +85,13 @@ def feedback(session: Session, model: str, lesson: Lesson, options: WriteOptions
         if table is None:
             request = _request(model, "feedback", document | {"tokens": tokens[start:stop]}, options)
         else:
-            document |= {"id": id_of_part(first_id, part), **table.members(start, stop)}
+            document |= {"id": id_of_part(first_id, part), **table.part(start, stop).members()}
             request = _request(model, "feedback", document, options, first_id)
-        receipts.append((yield from _send(session, request, 1 if table is None else stop - start)))
+        try:
+            receipts.append((yield from _send(session, request, 1 if table is None else stop - start)))
+        except APIStatusError as error:
+            error.first_row = start
+            raise
     return join_receipts(receipts)
 
 

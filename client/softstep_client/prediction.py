@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from softstep_client.answers import Explanations, Prediction, numpy_array
-from softstep_client.errors import APIStatusError
+from softstep_client.answers import Explanations, Prediction, join_predictions, numpy_array
+from softstep_client.errors import APIStatusError, SoftstepError
 from softstep_client.exchange import exchange, other_service, parse_json
 from softstep_client.json_text import encode_json
 from softstep_client.rows import RowTable, list_of, table_of
-from softstep_client.session import JSON_TYPE, MALFORMED, Session, facts_for, model_path
+from softstep_client.session import CLASSES_CHANGE, JSON_TYPE, MALFORMED, Session, facts_for, model_path
 from softstep_client.steps import ApiRequest, Flow, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN, decode_tensors, encode_tensor
 
@@ -23,11 +23,33 @@ BAD_REQUEST = 400
 def predict(
     session: Session, model: str, rows: Rows, version: int | str | None, min_seq: int | None, *, tokens: bool
 ) -> Flow[Prediction]:
-    """Predict rows; a large array of numbers is sent as binary data."""
+    """Predict rows, in parts if there are many."""
     table = table_of(rows)
     options = {
         name: value for name, value in (("min_seq", min_seq), ("feedback_tokens", tokens or None)) if value is not None
     }
+    size = table.request_rows()
+    if table.row_count <= size:
+        return (yield from _predict_part(session, model, table, version, options))
+    parts: list[Prediction] = []
+    for start in range(0, table.row_count, size):
+        try:
+            part = yield from _predict_part(session, model, table.part(start, start + size), version, options)
+        except APIStatusError as error:
+            error.first_row = start
+            raise
+        parts.append(part)
+        # A newer version may become ready meanwhile.
+        version = part.version
+        if part.classes != parts[0].classes:
+            raise SoftstepError(CLASSES_CHANGE)
+    return join_predictions(parts)
+
+
+def _predict_part(
+    session: Session, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
+) -> Flow[Prediction]:
+    """Predict the rows of one request; a large array of numbers is sent as binary data."""
     is_large = table.array is not None and table.array.size >= BINARY_NUMBERS_MIN
     if not is_large or options or model in session.json_only:
         return (yield from _predict_json(session, model, table, version, options))

@@ -6,7 +6,7 @@ sent as binary data (tensors.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from softstep_client.errors import InputError
@@ -16,6 +16,10 @@ from softstep_client.libraries import has_class
 if TYPE_CHECKING:
     import numpy as np
 
+# Rows and values of one request to predict; more are sent as several. The service takes 65,536 rows and 64 MiB, and a
+# request of this size holds a worker for milliseconds.
+PREDICT_ROWS_MAX = 10_000
+PREDICT_VALUES_MAX = 1_000_000
 # The kinds of NumPy's dtypes that are numbers: booleans, integers, unsigned integers and floats.
 NUMBER_KINDS = "biuf"
 # Above it, as `longdouble` is, a float has no counterpart in the protocol, in bytes.
@@ -61,13 +65,31 @@ class RowTable(NamedTuple):
     array: Any = None
     has_numpy: bool = False
 
-    def members(self, start: int = 0, stop: int | None = None) -> dict[str, Any]:
-        """Return some rows as the member of a request."""
-        if self.member == "inputs":
-            return {"inputs": {name: values[start:stop] for name, values in self.columns.items()}}
+    def request_rows(self) -> int:
+        """Return how many of the rows are sent in one request to predict."""
         if self.array is not None:
-            return {"instances": self.array[start:stop].tolist()}
-        return {"instances": self.instances[start:stop]}
+            width = int(self.array.shape[1])
+        elif self.member == "inputs":
+            width = len(self.columns)
+        else:
+            width = len(self.instances[0]) if isinstance(self.instances[0], Sized) else 1
+        return min(PREDICT_ROWS_MAX, max(1, PREDICT_VALUES_MAX // max(1, width)))
+
+    def part(self, start: int, stop: int) -> RowTable:
+        """Return some of the rows as a table."""
+        stop = min(stop, self.row_count)
+        return self._replace(
+            columns={name: values[start:stop] for name, values in self.columns.items()},
+            instances=self.instances[start:stop],
+            array=None if self.array is None else self.array[start:stop],
+            row_count=stop - start,
+        )
+
+    def members(self) -> dict[str, Any]:
+        """Return the rows as the member of a request."""
+        if self.member == "inputs":
+            return {"inputs": self.columns}
+        return {"instances": self.instances if self.array is None else self.array.tolist()}
 
 
 def table_of(rows: Rows) -> RowTable:

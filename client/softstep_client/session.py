@@ -22,7 +22,7 @@ JSON_TYPE = ((b"Content-Type", b"application/json"),)
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 # Pauses before the metadata is read again, in seconds: a worker may be some milliseconds behind the one that answered.
 METADATA_PAUSES = (0.0, 0.05, 0.5)
-CLASSES_CHANGE = "The classes of the model change faster than they are read; predict again."
+CLASSES_CHANGE = "The classes of the model changed during the call; predict again."
 
 
 class Session(NamedTuple):

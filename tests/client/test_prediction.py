@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from softstep_client import APIStatusError, InputError
+from softstep_client import APIStatusError, InputError, SoftstepError
 from softstep_client.prediction import predict
+from softstep_client.rows import PREDICT_ROWS_MAX, table_of
 from softstep_client.steps import Attempt, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN
 
@@ -77,7 +78,7 @@ def test_the_answer_has_the_form_of_the_rows(client: Any) -> None:
 def test_missing_values_of_every_kind_are_missing(client: Any) -> None:
     """None, NaN, NA and null in rows and frames get the answer of a row without the field."""
     expected = client.predict("penguins", PENGUINS)
-    names = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "island", "sex"]
+    names = list(client.schema("penguins")["properties"])
     lists = [[row.get(name) for name in names] for row in PENGUINS]
     frame = pd.DataFrame(lists, columns=names)
     forms: list[Any] = [
@@ -88,7 +89,7 @@ def test_missing_values_of_every_kind_are_missing(client: Any) -> None:
         frame,
         frame.convert_dtypes(),
         frame.astype({"island": "category", "sex": "category"}),
-        frame.set_axis(range(6), axis=1),
+        frame.set_axis(range(len(names)), axis=1),
         np.array(lists, dtype=object),
         pl.DataFrame(frame.replace({np.nan: None}).to_dict("list")),
         pl.DataFrame({name: [row.get(name) for row in PENGUINS] for name in names}, strict=False).with_columns(
@@ -124,6 +125,50 @@ def test_labels_of_a_multi_label_model_are_lists_of_names(client: Any) -> None:
     assert any(len(names) > 1 for names in rows.labels)
 
 
+def test_many_rows_are_predicted_in_parts(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is that of one request; an error says where its part begins."""
+    array, texts = iris_rows(700), [{"text": "a"}]
+    rows = array.tolist()
+    forms = [array, rows, pd.DataFrame(array, columns=IRIS), pl.DataFrame(array, schema=IRIS)]
+    whole = [client.predict("iris", form, tokens=True) for form in forms]
+    for name, limit in (("PREDICT_ROWS_MAX", 300), ("PREDICT_VALUES_MAX", 4 * 300)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"softstep_client.rows.{name}", limit)
+            assert table_of(rows).request_rows() == 300
+            for form, expected in zip(forms, whole, strict=True):
+                answer = client.predict("iris", form)
+                assert type(answer.probabilities) is type(expected.probabilities)
+                assert bits_of(answer) == bits_of(expected)
+                assert (answer.labels, answer.tokens, answer.version) == (expected.labels, None, "1")
+            assert len(client.predict("iris", rows, tokens=True).tokens) == 700
+            rows[650] = [1.0]
+            with pytest.raises(APIStatusError, match=r"Row 50 .*from row 600 of the call") as refused:
+                client.predict("iris", rows)
+            assert refused.value.first_row == 600
+            rows[650] = array[650].tolist()
+    assert table_of(texts).request_rows() == PREDICT_ROWS_MAX
+
+
+def test_the_state_of_parts_is_the_oldest() -> None:
+    """Parts may be answered by different states; classes that change between them are an error."""
+    body = {"predictions": [[0.5, 0.5]], "labels": ["a"], "model_version": "3"}
+    facts = Reply(200, b'{"classes": ["a", "b"], "dtype": "float64"}')
+    parts = [Reply(200, json.dumps(body | {"seq": seq, "epoch": 1}).encode()) for seq in (7, 5, 9)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("softstep_client.rows.PREDICT_ROWS_MAX", 1)
+        rows = [[1.0]] * 3
+        steps, answer = run_flow(
+            predict(new_session(), "m", rows, None, None, tokens=False), [parts[0], facts, *parts[1:]]
+        )
+        assert (answer.seq, answer.epoch, answer.labels) == (5, 1, ["a"] * 3)
+        assert [step.request.path for step in steps][2:] == ["/v1/models/m/versions/3:predict"] * 2
+        wider = Reply(200, json.dumps(body | {"predictions": [[0.5, 0.4, 0.1]], "seq": 9}).encode())
+        more = Reply(200, b'{"classes": ["a", "b", "c"], "dtype": "float64"}')
+        outcomes = [parts[0], facts, wider, more]
+        _, error = run_flow(predict(new_session(), "m", rows, None, None, tokens=False), outcomes)
+        assert type(error) is SoftstepError
+
+
 def test_a_refused_tensor_is_tried_once_for_each_model() -> None:
     """Once a model has taken as JSON what it refused as a tensor, its arrays are sent as JSON at once."""
     session, array = new_session(), np.ones((BINARY_NUMBERS_MIN, 1))
@@ -140,10 +185,12 @@ def test_a_refused_tensor_is_tried_once_for_each_model() -> None:
 
 def test_large_arrays_are_sent_as_json_to_a_model_with_fields(client: Any) -> None:
     """The first one is refused as a tensor and sent again; later ones are sent as JSON at once."""
-    numbers = np.random.default_rng(1).uniform(0, 50, (BINARY_NUMBERS_MIN, 4))
-    rows = [[*row, None, None] for row in numbers.tolist()]
-    expected = client.predict("penguins", rows)
-    array = np.column_stack([numbers, np.full((len(numbers), 2), np.nan)])
+    names = list(client.schema("penguins")["properties"])
+    array = np.random.default_rng(1).uniform(0, 50, (BINARY_NUMBERS_MIN, len(names)))
+    array[:, [not name.startswith("bill") for name in names]] = np.nan
+    expected = client.predict(
+        "penguins", [[None if np.isnan(value) else value for value in row] for row in array.tolist()]
+    )
     for _ in range(2):
         assert bits_of(client.predict("penguins", array)) == bits_of(expected)
 
