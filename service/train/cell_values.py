@@ -54,7 +54,11 @@ class Cells(NamedTuple):
 
 
 def wrap_arrow(array: Any) -> Cells:  # noqa: ANN401  # pyarrow has no types
-    """Return the cells of an Arrow array of any type, as Parquet has them."""
+    """Return the cells of an Arrow array of any type, as Parquet has them.
+
+    Raises:
+        pa.ArrowInvalid: A text is not UTF-8.
+    """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_null(array.type):
@@ -64,7 +68,9 @@ def wrap_arrow(array: Any) -> Cells:  # noqa: ANN401  # pyarrow has no types
     if pa.types.is_boolean(array.type):
         return Cells("boolean", array)
     if any(is_type(array.type) for is_type in TEXT_TYPES):
-        return Cells("text", array.cast(pa.string()))
+        texts = array.cast(pa.string())
+        texts.validate(full=True)
+        return Cells("text", texts)
     if any(is_type(array.type) for is_type in OBJECT_TYPES):
         return Cells("object", list(map(_plain, array.to_pylist())))
     return Cells("other")

@@ -66,11 +66,11 @@ def _find_problem(tally: ColumnTally) -> str:
     """Return why a column is no field whatever its values are, or an empty text."""
     if not tally.name or len(tally.name) > NAME_CHARACTERS_MAX:
         return "its name is too long" if tally.name else "it has no name"
-    if not tally.trained:
-        return "it has no value"
     if tally.kinds == {"other"}:
         return "dates, times and bytes are no field; make numbers or texts of them"
-    return "its values have several types" if len(tally.kinds) > 1 or "mixed" in tally.kinds else ""
+    if len(tally.kinds) > 1 or "mixed" in tally.kinds:
+        return "its values have several types"
+    return "" if tally.trained else "it has no value"
 
 
 def _choose_number(tally: ColumnTally) -> ChosenField:

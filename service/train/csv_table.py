@@ -4,6 +4,7 @@ The first row has the names of the columns. Values may be quoted, and then have 
 quotes. White space around a value does not count. The encoding is UTF-8, with or without a byte order mark.
 """
 
+import re
 from collections.abc import Collection, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,14 @@ import pyarrow.csv as pacsv
 from service.errors import TrainingError
 from service.fields.refusals import quote
 from service.train.cell_values import Cells
-from service.train.data_table import ROW_BYTES_MAX, DataBlock
+from service.train.data_table import ROW_BYTES_MAX, DataBlock, refuse_damage
 
 # The texts that stand for a missing value, as pandas and R write it.
 GAPS: Final = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"]
+
+NOT_UTF_8: Final = "the file is not UTF-8; convert it first"
+# In the message of Arrow.
+WRONG_ROW: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
 class CsvTable:
@@ -56,11 +61,12 @@ class CsvTable:
         )
         first = 0
         try:
-            for batch in self._open(options):
-                columns = zip(listed, batch.columns, strict=True)
-                cells = {name: Cells("cell", _trim(column)) for name, column in columns}
-                yield DataBlock(first, batch.num_rows, cells)
-                first += batch.num_rows
+            with refuse_damage():
+                for batch in self._open(options):
+                    columns = zip(listed, batch.columns, strict=True)
+                    cells = {name: Cells("cell", _trim(column)) for name, column in columns}
+                    yield DataBlock(first, batch.num_rows, cells)
+                    first += batch.num_rows
         except pa.ArrowInvalid as error:
             raise self._explain(error) from None
 
@@ -69,18 +75,19 @@ class CsvTable:
         if not self.n_bytes:
             raise TrainingError("the file is empty")
         try:
-            return [name.strip() for name in self._open(pacsv.ConvertOptions()).schema.names]
+            with refuse_damage():
+                return [name.strip() for name in self._open(pacsv.ConvertOptions()).schema.names]
+        except UnicodeDecodeError:
+            raise TrainingError(NOT_UTF_8) from None
         except pa.ArrowInvalid as error:
             raise self._explain(error) from None
 
-    def _open(self, options: Any, handler: Any = None) -> Any:  # noqa: ANN401  # pyarrow has no types
-        """Return a reader of batches; rows are counted, for a handler of wrong ones, by one thread alone."""
+    def _open(self, options: Any, *, use_threads: bool = True) -> Any:  # noqa: ANN401  # pyarrow has no types
+        """Return a reader of batches; without threads its errors have the numbers of rows."""
         return pacsv.open_csv(
             pa.input_stream(str(self._path), compression="detect"),
-            read_options=pacsv.ReadOptions(block_size=ROW_BYTES_MAX, use_threads=handler is None),
-            parse_options=pacsv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=handler
-            ),
+            read_options=pacsv.ReadOptions(block_size=ROW_BYTES_MAX, use_threads=use_threads),
+            parse_options=pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=options,
         )
 
@@ -88,23 +95,21 @@ class CsvTable:
         """Return the sentence for an error of Arrow, whose own message may show values."""
         message = str(error)
         if "UTF8" in message:
-            return TrainingError("the file is not UTF-8; convert it first")
+            return TrainingError(NOT_UTF_8)
         if "cannot infer number of columns" in message:
             return TrainingError("the file has a header and no rows")
         if "straddling" in message:
             return TrainingError(f"a row has more than {ROW_BYTES_MAX} bytes, or a quote that does not end")
-        wrong: list[Any] = []
-
-        def note(row: Any) -> str:  # noqa: ANN401
-            wrong.append(row)
-            return "error"
-
-        with suppress(pa.ArrowInvalid):
-            for _ in self._open(pacsv.ConvertOptions(), note):
-                pass
-        if wrong:
-            found, expected, number = wrong[0].actual_columns, wrong[0].expected_columns, wrong[0].number - 2
-            return TrainingError(f"row {number} has {found} values; the header has {expected}")
+        with suppress(UnicodeDecodeError), refuse_damage():
+            try:
+                for _ in self._open(pacsv.ConvertOptions(), use_threads=False):
+                    pass
+            except pa.ArrowInvalid as again:
+                found = WRONG_ROW.search(str(again))
+                if found is not None:
+                    # Arrow counts from 1, and the header too.
+                    number, expected, actual = map(int, found.groups())
+                    return TrainingError(f"row {number - 2} has {actual} values; the header has {expected}")
         return TrainingError("the file is no CSV that can be read")
 
 

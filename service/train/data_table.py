@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
+from service.errors import TrainingError
 from service.train.cell_values import Cells
 
 # Rows that are read at once, where the format does not decide: 13 MB of 100 numbers.
@@ -48,6 +50,17 @@ class DataTable(Protocol):
         Raises:
             TrainingError: The file cannot be read; the message is one sentence that names the row where it can.
         """
+
+
+@contextmanager
+def refuse_damage() -> Iterator[None]:
+    """Raise a TrainingError for a file that is damaged: Arrow raises an OSError then, as for a disk that fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise TrainingError("the file is damaged") from None
 
 
 def read_ahead(blocks: Generator[DataBlock]) -> Iterator[DataBlock]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from service.errors import TrainingError
 from service.train.cell_values import wrap_objects
-from service.train.data_table import BLOCK_ROWS_MAX, ROW_BYTES_MAX, DataBlock
+from service.train.data_table import BLOCK_ROWS_MAX, ROW_BYTES_MAX, DataBlock, refuse_damage
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Python objects of a block take a hundred bytes for each value.
@@ -53,7 +53,7 @@ class JsonTable:
 
     def _read_lines(self) -> Iterator[bytes]:
         """Yield the lines that are not blank."""
-        with BufferedReader(pa.input_stream(str(self._path), compression="detect")) as file:
+        with refuse_damage(), BufferedReader(pa.input_stream(str(self._path), compression="detect")) as file:
             first = True
             while line := file.readline(ROW_BYTES_MAX + 1):
                 if len(line) > ROW_BYTES_MAX:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from service.errors import TrainingError
 from service.fields.refusals import quote
 from service.train.cell_values import wrap_arrow
-from service.train.data_table import BLOCK_ROWS_MAX, DataBlock
+from service.train.data_table import BLOCK_ROWS_MAX, DataBlock, refuse_damage
 
 # Columns are read by so many bytes, so that a row group of any size needs little memory.
 BUFFER_BYTES: Final = 1 << 16
@@ -45,17 +45,18 @@ class ParquetTable:
         listed = [name for name in self.names or () if names is None or name in names]
         first = 0
         try:
-            with self._open() as file:
+            with refuse_damage(), self._open() as file:
                 # One thread decodes while others use the block before; threads of Arrow take twice the work.
                 for batch in file.iter_batches(BLOCK_ROWS_MAX, columns=listed, use_threads=False):
                     columns = dict(zip(batch.schema.names, map(wrap_arrow, batch.columns), strict=True))
                     yield DataBlock(first, batch.num_rows, {name: columns[name] for name in listed})
                     first += batch.num_rows
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
             raise TrainingError("the file is damaged, or has a column that cannot be read") from None
 
     def _open(self) -> "pq.ParquetFile":
         try:
-            return pq.ParquetFile(self._path, buffer_size=BUFFER_BYTES, pre_buffer=False)
-        except pa.ArrowInvalid:
+            with refuse_damage():
+                return pq.ParquetFile(self._path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+        except (pa.ArrowInvalid, UnicodeDecodeError):
             raise TrainingError("the file is no Parquet file") from None
