@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from service.store.artifact.artifact import Artifact, write_artifact
+from softstep import Artifact, write_artifact
 
 mpl.use("Agg")
 

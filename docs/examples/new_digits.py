@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from service.store.artifact.artifact import Artifact, write_artifact
+from softstep import Artifact, write_artifact
 
 mpl.use("Agg")
 

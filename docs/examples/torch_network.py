@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from service.store.artifact.artifact import Artifact
+from softstep import Artifact
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu"}
 # These have no effect once a network is trained.
