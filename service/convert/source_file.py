@@ -10,6 +10,8 @@ from service.errors import ConversionError
 
 # A model of 2**26 weights as text, with the two numbers of its learning after each weight, has about so many bytes.
 SOURCE_BYTES_MAX: Final = 4 << 30
+# A ZIP archive begins with its first member.
+ZIP_BEGINNING: Final = b"PK\x03\x04"
 
 
 def open_source(path: Path, bytes_max: int = SOURCE_BYTES_MAX) -> BufferedReader:

@@ -9,14 +9,15 @@
 Pickles, and what hides one, are refused with the lines that make a file without one. Nothing of them is run.
 """
 
+import re
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from service.convert.source_file import open_source
+from service.convert.archives.zip_archive import SCOPED_NAME, ZipArchive
+from service.convert.scikit.skops_source import PICKLE_ADVICE, is_pickle
+from service.convert.source_file import ZIP_BEGINNING, open_source
 from service.convert.source_options import ReadSource, SourceOptions
 from service.convert.vowpal.readable_model import BEGINNING as VOWPAL
-from service.convert.zip_members import BEGINNING as ZIP
-from service.convert.zip_members import open_archive
 from service.errors import ConversionError
 from service.optional_packages import resolve_optional
 
@@ -26,16 +27,8 @@ READERS: Final = {
     "skops": "service.convert.scikit.skops_source:read_skops_source",
     "vowpal": "service.convert.vowpal.vowpal_source:read_vowpal_source",
 }
-PICKLE: Final = (
-    "the source is a pickle, which could run anything; where it was trained, write a .skops file: "
-    "import skops.io; skops.io.dump(model, 'model.skops')"
-)
-# A pickle begins with its protocol, or with an opcode if it is older. The others are zlib, gzip, bzip2, xz, LZMA and
-# LZ4, by which joblib compresses it.
-PICKLES: Final = (
-    *(b"\x80", b"(", b"c"),
-    *(b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00", b"\x04\x22M"),
-)
+# A pickle of the first protocol is text: it begins with the module and the name of a function, or with a mark.
+OLD_PICKLE: Final = re.compile(rb"c[\w.]+\n\w+\n|\([dlic]")
 TORCH: Final = "the source is a PyTorch archive with a pickle; write its tensors with safetensors.torch.save_file"
 KERAS: Final = "the source is a Keras model; write its weights with numpy.savez, and name them with --layers"
 HDF5: Final = b"\x89HDF"
@@ -61,21 +54,21 @@ def read_source(path: Path, options: SourceOptions) -> ReadSource:
         SoftstepError: Packages are missing.
     """
     with open_source(path) as file:
-        kind = find_kind(file)
+        kind = find_kind(file, path)
     if kind not in READERS:
         raise ConversionError(f"sources of the kind {kind} are not read yet")
     read = cast("Any", resolve_optional(READERS[kind], "softstep import", "convert"))
     return cast("ReadSource", read(path, options))
 
 
-def find_kind(file: BinaryIO) -> str:
+def find_kind(file: BinaryIO, path: Path) -> str:
     """Return the kind of a source: "skops", "layers", "onnx" or "vowpal".
 
     Raises:
         ConversionError: It is of no kind that is read.
     """
     head = file.read(HEAD_BYTES)
-    if head.startswith(ZIP):
+    if head.startswith(ZIP_BEGINNING):
         return find_archive_kind(file)
     if head.startswith(VOWPAL):
         return "vowpal"
@@ -83,8 +76,8 @@ def find_kind(file: BinaryIO) -> str:
         return "layers"
     if head[1:4] == b"\0\0\0" and head[4:].partition(b"\0")[0].count(b".") == VERSION_DOTS:
         raise ConversionError(VOWPAL_BINARY)
-    if head.startswith(PICKLES):
-        raise ConversionError(PICKLE)
+    if OLD_PICKLE.match(head) or is_pickle(head, path):
+        raise ConversionError(PICKLE_ADVICE)
     if head.startswith(HDF5):
         raise ConversionError(KERAS)
     if head.startswith(PROTOBUF):
@@ -96,8 +89,7 @@ def find_kind(file: BinaryIO) -> str:
 
 def find_archive_kind(file: BinaryIO) -> str:
     """Return the kind of a ZIP archive."""
-    with open_archive(file) as archive:
-        names = list(archive.members)
+    names = ZipArchive(file, SCOPED_NAME).names
     if "schema.json" in names:
         return "skops"
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):

@@ -30,6 +30,10 @@ END_RECORD: Final = struct.Struct("<4s4H2LH")
 NEEDS_64_BITS: Final = (0xFFFF, 0xFFFF_FFFF)
 ENCRYPTED: Final = 0x1
 PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}", re.ASCII)
+# Names of weights have scopes: "dense/kernel:0.npy". No part begins with a dot, and so none is "..".
+SCOPED_NAME: Final = re.compile(
+    r"(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.:-]*)*", re.ASCII
+)
 METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -38,12 +42,13 @@ class ZipArchive:
 
     Args:
         file: The archive, open for reading; it must stay open.
+        name: The names that members may have.
 
     Raises:
         ConversionError: It is no archive of the accepted kind, or exceeds a bound.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, name: re.Pattern[str] = PLAIN_NAME) -> None:
         _check_end_record(file)
         try:
             self._zip: Final = zipfile.ZipFile(file)
@@ -51,7 +56,7 @@ class ZipArchive:
             raise ConversionError("the directory of the archive is damaged") from None
         self._members: Final[dict[str, zipfile.ZipInfo]] = {}
         for member in self._zip.infolist():
-            _check_member(member)
+            _check_member(member, name)
             if member.filename in self._members:
                 raise ConversionError("the archive has two members of one name")
             self._members[member.filename] = member
@@ -112,8 +117,8 @@ def _check_end_record(file: BinaryIO) -> None:
         raise ConversionError("the archive has another number of members than it says")
 
 
-def _check_member(member: zipfile.ZipInfo) -> None:
-    if PLAIN_NAME.fullmatch(member.filename) is None or member.orig_filename != member.filename:
+def _check_member(member: zipfile.ZipInfo, name: re.Pattern[str]) -> None:
+    if name.fullmatch(member.filename) is None or member.orig_filename != member.filename:
         raise ConversionError("a member of the archive has a path or another name that is not plain")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in {0, stat.S_IFREG}:

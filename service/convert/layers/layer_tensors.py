@@ -1,36 +1,32 @@
 """Read named tensors of a safetensors or an .npz file as float64.
 
-Only the tensors that are asked for are read, and only after their dtypes and sizes are checked. An .npy member is a
-header in Python's syntax of literals, which NumPy parses without running it, and its data; objects are refused.
+Only the tensors that are asked for are read, and those of safetensors only after their dtypes and sizes are checked.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import safetensors
-from numpy.lib import format as npy
 
+from service.convert.archives.npy_array import parse_npy
+from service.convert.archives.zip_archive import SCOPED_NAME, ZipArchive
 from service.convert.converted_model import Doubles
-from service.convert.source_file import open_source
-from service.convert.zip_members import BEGINNING, open_archive
+from service.convert.source_file import ZIP_BEGINNING, open_source
 from service.errors import ConversionError
 
 # A layer of 4,096 inputs and outputs has as many numbers: 128 MiB of float64.
 NUMBERS_MAX: Final = 1 << 24
+# So many numbers of float64, and a header.
+MEMBER_BYTES_MAX: Final = (8 * NUMBERS_MAX) + (1 << 16)
 # The header of a model of some 10,000 tensors.
 HEADER_BYTES_MAX: Final = 4 << 20
 TENSORS_MAX: Final = 20_000
 DIMENSIONS_MAX: Final = 2
-# The longest header that NumPy itself reads if its file may be hostile.
-NPY_HEADER_CHARACTERS_MAX: Final = 10_000
 DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-NPY_DTYPES: Final = frozenset({"float64", "float32", "float16"})
-NPY_HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 SUFFIX: Final = ".npy"
 LENGTH_BYTES: Final = 8
 
@@ -59,9 +55,9 @@ def read_layer_tensors(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
             number of it is not finite.
     """
     with open_source(path) as file:
-        beginning = file.read(len(BEGINNING))
+        beginning = file.read(len(ZIP_BEGINNING))
         file.seek(0)
-        read = read_npz if beginning == BEGINNING else read_safetensors
+        read = read_npz if beginning == ZIP_BEGINNING else read_safetensors
         tensors = dict(read(file, path, names))
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
@@ -125,30 +121,14 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_npz(file: BinaryIO, _: Path, names: Sequence[str]) -> Iterator[tuple[str, Doubles]]:
     """Yield the arrays of an .npz file."""
-    with open_archive(file) as archive:
-        known = [name.removesuffix(SUFFIX) for name in archive.members if name.endswith(SUFFIX)]
-        for name in names:
-            if name + SUFFIX not in archive.members:
-                raise missing_tensor(name, known)
-            with archive.open(name + SUFFIX) as member:
-                yield name, read_array(name, member)
-
-
-def read_array(name: str, member: BinaryIO) -> Doubles:
-    """Return an array of an .npy member, whose header is checked before its data is read."""
-    try:
-        version = npy.read_magic(member)
-        read = NPY_HEADERS[version]
-        shape, fortran, dtype = read(member, max_header_size=NPY_HEADER_CHARACTERS_MAX)
-    except (KeyError, ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
-        raise ConversionError(f"the array {show(name)} has no header of an .npy file") from None
-    check_form(name, dtype.name in NPY_DTYPES, "objects" if dtype.hasobject else dtype.name, shape)
-    size = math.prod(shape) * dtype.itemsize
-    raw = member.read(size)
-    if len(raw) < size:
-        raise ConversionError(f"the array {show(name)} ends too early")
-    array = np.frombuffer(raw, dtype).astype(np.float64)
-    return array.reshape(shape, order="F" if fortran else "C")
+    archive = ZipArchive(file, SCOPED_NAME)
+    known = [name.removesuffix(SUFFIX) for name in archive.names if name.endswith(SUFFIX)]
+    for name in names:
+        if name not in known:
+            raise missing_tensor(name, known)
+        array = parse_npy(archive.read(name + SUFFIX, MEMBER_BYTES_MAX))
+        check_form(name, array.dtype.kind == "f", array.dtype.name, array.shape)
+        yield name, np.ascontiguousarray(array, np.float64)
 
 
 def check_form(name: str, is_float: bool, dtype: str, shape: Sequence[int]) -> None:  # noqa: FBT001  # one of a row of facts
