@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from service.convert.graphs import graph_file
 from service.convert.graphs.field_nodes import MISSING_INTEGER
 from service.convert.graphs.graph_builder import IR_VERSION, ML_OPSET, OPSET
-from service.convert.graphs.graph_export import make_onnx
-from service.convert.graphs.graph_file import check_onnx, is_expressible, list_inputs, write_onnx
+from service.convert.graphs.graph_export import input_forms, make_onnx
+from service.convert.graphs.graph_file import check_onnx, is_expressible, write_onnx
 from service.convert.graphs.graph_session import InputForm, OnnxSession, make_input
 from service.errors import ConversionError
 from service.learn.state import LearnerState
@@ -22,7 +22,7 @@ from service.store.artifact.model_factory import build_model
 from tests.support.artifact_files import HEAD_LAYER, HIDDEN_LAYER
 from tests.support.budgets import examples
 from tests.support.field_artifacts import DENSE_FIELDS, HASHED_FIELDS, field_artifact
-from tests.support.field_options import OPTIONS
+from tests.support.field_options import OPTIONS, share_values
 from tests.support.mixture_states import make_artifact, make_rows
 from tests.support.model_artifacts import extra_artifacts
 from tests.support.paths import SHIPPED
@@ -45,7 +45,7 @@ def shipped(name: str) -> Artifact:
 def answer(artifact: Artifact, rows: list[dict[str, Any]], output: int = 1) -> Any:
     """Return an output of the graph for rows: 0 for the labels, 1 for the probabilities."""
     model = make_onnx(artifact)
-    return OnnxSession(model.SerializeToString(), list_inputs(artifact), model.graph.output[output].name).run(rows)
+    return OnnxSession(model.SerializeToString(), input_forms(artifact), model.graph.output[output].name).run(rows)
 
 
 def expect(artifact: Artifact, rows: list[dict[str, Any]]) -> Any:
@@ -111,9 +111,12 @@ def plain_fields(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
     """One to five fields of kinds that ONNX has."""
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
     listed = {kind: [options for options in OPTIONS[kind] if "bits" not in options] for kind in KINDS}
-    return tuple(
+    fields = [
         {"name": f"{kind} {i}", "kind": kind, **draw(st.sampled_from(listed[kind]))} for i, kind in enumerate(kinds)
-    )
+    ]
+    if draw(st.booleans()):
+        share_values(draw, fields)
+    return tuple(fields)
 
 
 @given(fields=plain_fields(), head=st.sampled_from(HEADS), seed=st.integers(0, 99))
@@ -121,7 +124,38 @@ def plain_fields(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
 def test_random_fields(fields: tuple[dict[str, Any], ...], head: str, seed: int) -> None:
     """Every option of numbers, booleans, categories and vectors, in float64, where nothing is left to rounding."""
     artifact = field_artifact(fields, head=head, dtype="float64", seed=seed)
+    try:
+        input_forms(artifact)
+    except ConversionError:
+        event("inputs of different types")
+        return
     assert check_onnx(artifact, seed=seed).difference < 1e-9
+
+
+def test_fields_of_one_value_share_its_input() -> None:
+    """A number and a category of whole numbers, two booleans; a text and a boolean have no common type."""
+    whole = {
+        "name": "c",
+        "kind": "category",
+        "values": [1, 2, 3],
+        "source": "x",
+        "missing": "column",
+        "unknown": "other",
+    }
+    fields = (
+        {"name": "n", "kind": "number", "source": "x"}, whole, {"name": "b", "kind": "boolean"},
+        {"name": "b or gap", "kind": "boolean", "source": "b", "missing": "column"},
+    )  # fmt: skip
+    artifact = field_artifact(fields)
+    assert [(form.name, form.datatype) for form in input_forms(artifact)] == [
+        ("x", onnx.TensorProto.DOUBLE),
+        ("b", onnx.TensorProto.DOUBLE),
+    ]
+    rows = [{"x": x, "b": b} for x in (None, 1, 2.0, 7) for b in (None, True, False)]
+    np.testing.assert_allclose(answer(artifact, rows), expect(artifact, rows), atol=1e-6)
+    mixed = ({"name": "b", "kind": "boolean"}, {"name": "t", "kind": "category", "values": [True, "a"], "source": "b"})
+    with pytest.raises(ConversionError, match='the fields that read "b" need inputs of different types'):
+        make_onnx(field_artifact(mixed))
 
 
 def test_missing_values_have_a_form_in_each_type() -> None:
@@ -135,7 +169,7 @@ def test_missing_values_have_a_form_in_each_type() -> None:
     )
     artifact = field_artifact(fields)
     gaps: dict[str, Any] = dict.fromkeys(("n", "i", "t", "v", "b"))
-    inputs = {form.name: make_input(form, [gaps]).tolist() for form in list_inputs(artifact)}
+    inputs = {form.name: make_input(form, [gaps]).tolist() for form in input_forms(artifact)}
     assert inputs["i"] == [[MISSING_INTEGER]]
     assert inputs["t"] == [[""]]
     assert np.isnan([inputs["n"][0][0], *inputs["v"][0], inputs["b"][0][0]]).all()

@@ -8,10 +8,11 @@
               whole numbers, else string (rows, 1) ""
     vector    double (rows, size)                  NaN                        as numbers
 
-A value that a field refuses gives NaN in all its columns, and so NaN probabilities: a graph cannot refuse a row.
+Fields that read one value of a row share its input, which is double if one of them needs that. A value that a field
+refuses gives NaN in all its columns, and so NaN probabilities: a graph cannot refuse a row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +20,10 @@ import onnx
 from numpy.typing import NDArray
 
 from service.convert.graphs.graph_builder import ML_DOMAIN, GraphBuilder
+from service.convert.graphs.graph_session import InputForm
 from service.errors import ConversionError
 from service.fields.column_names import show_category
+from service.fields.field_list import ValueRecord, group_by_value
 from service.fields.field_records import (
     BooleanField,
     Category,
@@ -43,28 +46,53 @@ MISSING_TEXT: Final = ""
 REFUSED: Final = -1
 
 
-def add_columns(graph: GraphBuilder, field: FieldRecord, tensors: Mapping[str, Array]) -> str:
+def list_inputs(fields: Sequence[FieldRecord]) -> list[InputForm]:
+    """Return the inputs of a graph, one for each value of a row.
+
+    Raises:
+        ConversionError: Fields that read one value need inputs of different types.
+    """
+    return [_find_input(name, group) for name, group in group_by_value(fields).items()]
+
+
+def add_columns(graph: GraphBuilder, field: FieldRecord, x: str, tensors: Mapping[str, Array]) -> str:
     """Add the nodes of a field; return the name of its columns (rows, width) in the dtype of the model.
+
+    Args:
+        graph: The graph.
+        field: The field.
+        x: Its input.
+        tensors: The tensors of the artifact.
 
     Raises:
         ConversionError: ONNX has no operators for the field.
     """
     match field:
         case NumberField():
-            return _add_number(graph, field)
+            return _add_number(graph, field, x)
         case BooleanField():
-            return _add_boolean(graph, field)
+            return _add_boolean(graph, field, x)
         case CategoryField() if field.values is not None:
-            return _add_category(graph, field, field.values)
+            return _add_category(graph, field, x, field.values)
         case VectorField():
-            return _add_vector(graph, field, tensors)
+            return _add_vector(graph, field, x, tensors)
     kind = "hashed category" if isinstance(field, CategoryField) else field.kind
     raise ConversionError(
         f"the field {quote(field.name)} is a {kind}, and ONNX takes numbers, booleans, listed categories and vectors"
     )
 
 
-def input_type(field: FieldRecord) -> int:
+def _find_input(name: str, group: Sequence[ValueRecord]) -> InputForm:
+    types = set(map(_input_type, group))
+    if len(types) > 1 and onnx.TensorProto.STRING not in types:
+        types = {onnx.TensorProto.DOUBLE}
+    if len(types) > 1:
+        raise ConversionError(f"the fields that read {quote(name)} need inputs of different types")
+    size = next((field.size for field in group if isinstance(field, VectorField)), 0)
+    return InputForm(name, types.pop(), (name,), size)
+
+
+def _input_type(field: ValueRecord) -> int:
     """Return the type of the input of a field, as ONNX numbers it."""
     if isinstance(field, BooleanField) and field.missing == "none":
         return onnx.TensorProto.BOOL
@@ -78,34 +106,31 @@ def has_whole_numbers(field: CategoryField) -> bool:
     return all(type(value) is int for value in field.values or ())
 
 
-def _add_number(graph: GraphBuilder, field: NumberField) -> str:
+def _add_number(graph: GraphBuilder, field: NumberField, x: str) -> str:
     stand_in = field.missing.value if isinstance(field.missing, MissingNumber) else field.mean
-    x = graph.add_input(field.name, onnx.TensorProto.DOUBLE, 1)
     missing = graph.add("IsNaN", x)
     z = _scale(graph, graph.add("Where", missing, _double(graph, stand_in), x), field.mean, field.scale, field.clip)
     return _finish(graph, field, missing, graph.cast(z))
 
 
-def _add_boolean(graph: GraphBuilder, field: BooleanField) -> str:
-    if field.missing == "none":
-        return graph.cast(graph.add_input(field.name, onnx.TensorProto.BOOL, 1))
+def _add_boolean(graph: GraphBuilder, field: BooleanField, x: str) -> str:
+    if graph.input_type(x) == onnx.TensorProto.BOOL:
+        return graph.cast(x)
     stand_in = float(field.missing.value) if isinstance(field.missing, MissingBoolean) else 0.0
-    x = graph.add_input(field.name, onnx.TensorProto.DOUBLE, 1)
     missing = graph.add("IsNaN", x)
     return _finish(graph, field, missing, graph.cast(graph.add("Where", missing, _double(graph, stand_in), x)))
 
 
-def _add_vector(graph: GraphBuilder, field: VectorField, tensors: Mapping[str, Array]) -> str:
+def _add_vector(graph: GraphBuilder, field: VectorField, x: str, tensors: Mapping[str, Array]) -> str:
     mean, scale = (_read_numbers(numbers, tensors) for numbers in (field.mean, field.scale))
-    x = graph.add_input(field.name, onnx.TensorProto.DOUBLE, field.size)
     gaps = graph.add("IsNaN", x)
     start = np.zeros(field.size) if mean is None else mean
-    z = _scale(graph, graph.add("Where", gaps, graph.constant(start), x), start, scale, field.clip)
+    z = _scale(graph, graph.add("Where", gaps, _double(graph, start), x), start, scale, field.clip)
     missing = graph.add("Gather", gaps, graph.constant(np.array([0])), axis=1)
     return _finish(graph, field, missing, graph.cast(z))
 
 
-def _add_category(graph: GraphBuilder, field: CategoryField, values: tuple[Category, ...]) -> str:
+def _add_category(graph: GraphBuilder, field: CategoryField, x: str, values: tuple[Category, ...]) -> str:
     """Add a table from categories to codes, and a column for each code."""
     whole = has_whole_numbers(field)
     names: list[Any] = list(values) if whole else [show_category(value) for value in values]
@@ -120,8 +145,10 @@ def _add_category(graph: GraphBuilder, field: CategoryField, values: tuple[Categ
         missing_code = next(i for i, value in enumerate(values) if (type(value), value) == (type(stand_in), stand_in))
     codes.setdefault(MISSING_INTEGER if whole else MISSING_TEXT, missing_code)
     default = {"refuse": REFUSED, "other": len(values)}.get(field.unknown, width)
-    x = graph.add_input(field.name, input_type(field), 1)
     keys = {"keys_int64s" if whole else "keys_strings": list(codes)}
+    if graph.input_type(x) == onnx.TensorProto.DOUBLE:
+        filled = graph.add("Where", graph.add("IsNaN", x), _double(graph, float(MISSING_INTEGER)), x)
+        x = graph.cast(filled, onnx.TensorProto.INT64)
     code = graph.add(
         "LabelEncoder", x, domain=ML_DOMAIN, **keys, values_int64s=list(codes.values()), default_int64=default
     )

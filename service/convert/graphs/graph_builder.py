@@ -35,10 +35,13 @@ class GraphBuilder:
         self._count = 0
 
     def add_input(self, name: str, datatype: int, width: int) -> str:
-        """Add an input (rows, width) unless it is there already; return its name."""
-        if name not in self._inputs:
-            self._inputs[name] = onnx.helper.make_tensor_value_info(name, datatype, [ROWS, width])
+        """Add an input (rows, width); return its name."""
+        self._inputs[name] = onnx.helper.make_tensor_value_info(name, datatype, [ROWS, width])
         return name
+
+    def input_type(self, name: str) -> int:
+        """Return the type of an input, as ONNX numbers it."""
+        return self._inputs[name].type.tensor_type.elem_type
 
     def add_output(self, name: str, value: str, datatype: int, shape: list[int | str]) -> None:
         """Give a value the name of an output."""

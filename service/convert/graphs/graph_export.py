@@ -9,14 +9,17 @@ of features as JSON, and the hash of the weights.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import onnx
 
-from service.convert.graphs.field_nodes import add_columns
+from service.convert.graphs.field_nodes import add_columns, list_inputs
 from service.convert.graphs.graph_builder import ROWS, GraphBuilder
+from service.convert.graphs.graph_session import InputForm
 from service.errors import ConversionError
+from service.fields.field_records import CrossField
 from service.softmax.input_stage import Stage, round_stage
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import build_delta, build_stage
@@ -41,10 +44,11 @@ def make_onnx(artifact: Artifact) -> onnx.ModelProto:
         raise ConversionError("the weights take more than 1 GiB, and an ONNX file has at most 2 GiB")
     if manifest.mixture is not None:
         raise ConversionError("the model has learned a mixture, and ONNX has no operators for its random features")
-    inputs = {FEATURES} if manifest.fields is None else {field.name for field in manifest.fields}
-    label, probabilities = (name + "_" * (name in inputs) for name in OUTPUTS)
-    graph = GraphBuilder(inputs | {label, probabilities}, manifest.dtype)
-    P = _add_head(graph, artifact, _add_layers(graph, artifact, _add_rows(graph, artifact)))
+    inputs = input_forms(artifact)
+    names = {form.name for form in inputs}
+    label, probabilities = (name + "_" * (name in names) for name in OUTPUTS)
+    graph = GraphBuilder(names | {label, probabilities}, manifest.dtype)
+    P = _add_head(graph, artifact, _add_layers(graph, artifact, _add_rows(graph, artifact, inputs)))
     if manifest.head == "multilabel":
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * len(manifest.classes), graph.dtype)
         named = graph.cast(graph.add("GreaterOrEqual", P, graph.constant(thresholds)), onnx.TensorProto.INT64)
@@ -62,12 +66,30 @@ def make_onnx(artifact: Artifact) -> onnx.ModelProto:
     return graph.build({**written, "weights_sha256": artifact.weights_sha256})
 
 
-def _add_rows(graph: GraphBuilder, artifact: Artifact) -> str:
+def input_forms(artifact: Artifact) -> list[InputForm]:
+    """Return the inputs of the graph of an artifact.
+
+    Raises:
+        ConversionError: Fields that read one value need inputs of different types.
+    """
+    manifest = artifact.manifest
+    if manifest.fields is not None:
+        return list_inputs(manifest.fields)
+    datatype = onnx.TensorProto.FLOAT if manifest.dtype == "float32" else onnx.TensorProto.DOUBLE
+    return [InputForm(FEATURES, datatype, manifest.features or ())]
+
+
+def _add_rows(graph: GraphBuilder, artifact: Artifact, inputs: Sequence[InputForm]) -> str:
     """Add the inputs and what makes columns of them; return the columns (rows, N)."""
+    for form in inputs:
+        graph.add_input(form.name, form.datatype, form.size or len(form.names))
     fields = artifact.manifest.fields
     if fields is None:
-        return graph.add_input(FEATURES, graph.datatype, artifact.n_features)
-    columns = [add_columns(graph, field, artifact.tensors) for field in fields]
+        return FEATURES
+    columns = [
+        add_columns(graph, field, "" if isinstance(field, CrossField) else field.value_name, artifact.tensors)
+        for field in fields
+    ]
     return columns[0] if len(columns) == 1 else graph.add("Concat", *columns, axis=1)
 
 

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import onnx
 
 from service.convert.converted_model import Doubles, Row
-from service.convert.graphs.field_nodes import MISSING_TEXT, has_whole_numbers, input_type
-from service.convert.graphs.graph_export import FEATURES, make_onnx
-from service.convert.graphs.graph_session import InputForm, OnnxSession
+from service.convert.graphs.field_nodes import MISSING_TEXT, has_whole_numbers
+from service.convert.graphs.graph_export import input_forms, make_onnx
+from service.convert.graphs.graph_session import OnnxSession
 from service.convert.proof import FLOAT32_DIFFERENCE, feature_encoder
 from service.errors import ConversionError
 from service.fields.column_names import show_category
-from service.fields.field_records import CategoryField, VectorField
+from service.fields.field_records import CategoryField
 from service.fields.generated_rows import RowGenerator
 from service.fields.row_encoder import RowEncoder
 from service.store.artifact.artifact import Artifact
@@ -77,7 +76,7 @@ def check_onnx(artifact: Artifact, *, seed: int = 0) -> OnnxCheck:
     encoder = artifact.row_encoder or feature_encoder(artifact, scaled=False)
     generator = RowGenerator(artifact.row_encoder or feature_encoder(artifact, scaled=True), seed)
     rows = [row for row in generator.make_rows(0, GENERATED_ROWS) if is_expressible(artifact, row)]
-    session = OnnxSession(raw, list_inputs(artifact), model.graph.output[1].name)
+    session = OnnxSession(raw, input_forms(artifact), model.graph.output[1].name)
     expected, stable = _predict(artifact, encoder, rows)
     if not stable.any():
         raise ConversionError("no generated row could be compared")
@@ -90,24 +89,12 @@ def check_onnx(artifact: Artifact, *, seed: int = 0) -> OnnxCheck:
     return OnnxCheck(raw, difference, len(off))
 
 
-def list_inputs(artifact: Artifact) -> list[InputForm]:
-    """Return the inputs of the graph of an artifact."""
-    manifest = artifact.manifest
-    if manifest.fields is None:
-        datatype = onnx.TensorProto.FLOAT if manifest.dtype == "float32" else onnx.TensorProto.DOUBLE
-        return [InputForm(FEATURES, datatype, manifest.features or ())]
-    return [
-        InputForm(field.name, input_type(field), (field.name,), field.size if isinstance(field, VectorField) else 0)
-        for field in manifest.fields
-    ]
-
-
 def is_expressible(artifact: Artifact, row: Row) -> bool:
     """Return whether the inputs of the graph can have the values of a row: one type, and a value for a missing one."""
     for field in artifact.manifest.fields or ():
         if not isinstance(field, CategoryField):
             continue
-        value, values = row.get(field.name), field.values or ()
+        value, values = row.get(field.value_name), field.values or ()
         if has_whole_numbers(field):
             if value is not None and abs(value) > INT64_MAX:
                 return False
