@@ -22,17 +22,16 @@ from service.store.artifact.model_factory import build_model
 from tests.support.artifact_files import HEAD_LAYER, HIDDEN_LAYER
 from tests.support.budgets import examples
 from tests.support.field_artifacts import DENSE_FIELDS, HASHED_FIELDS, field_artifact
-from tests.support.field_options import OPTIONS, share_values
 from tests.support.mixture_states import make_artifact, make_rows
 from tests.support.model_artifacts import extra_artifacts
 from tests.support.paths import SHIPPED
+from tests.support.plain_fields import KINDS, plain_fields
 
 BYTES_MAX = 1 << 24
 SHIPPED_NAMES = sorted(
     path.name for path in SHIPPED.iterdir() if (path / "1" / "model.json").exists() and path.name != "languages"
 )
 EXTRA = extra_artifacts()
-KINDS = ("number", "boolean", "category", "vector")
 PLAIN = tuple(field for field in DENSE_FIELDS if field["kind"] in KINDS)
 HEADS = ("softmax", "sigmoid", "multilabel", "ovr")
 
@@ -104,19 +103,6 @@ def test_a_learned_delta() -> None:
     artifact = state.export_artifact(list(state.artifact.manifest.classes), {})
     assert artifact.manifest.delta is not None
     assert check_onnx(artifact).difference < 1e-5
-
-
-@st.composite
-def plain_fields(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
-    """One to five fields of kinds that ONNX has."""
-    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
-    listed = {kind: [options for options in OPTIONS[kind] if "bits" not in options] for kind in KINDS}
-    fields = [
-        {"name": f"{kind} {i}", "kind": kind, **draw(st.sampled_from(listed[kind]))} for i, kind in enumerate(kinds)
-    ]
-    if draw(st.booleans()):
-        share_values(draw, fields)
-    return tuple(fields)
 
 
 @given(fields=plain_fields(), head=st.sampled_from(HEADS), seed=st.integers(0, 99))

@@ -42,12 +42,14 @@ class InputForm(NamedTuple):
         datatype: Its type, as ONNX numbers it.
         names: The names of its W values in a row; or of the one value that is a list of W numbers.
         size: W if one value of a row is a list, else 0.
+        rank: The number of dimensions: 2, or 1 for (rows,).
     """
 
     name: str
     datatype: int
     names: tuple[str, ...]
     size: int = 0
+    rank: int = 2
 
 
 class OnnxSession:
@@ -71,7 +73,8 @@ class OnnxSession:
             self._session: Final = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception:  # noqa: BLE001  # onnxruntime has a class for each of its codes, below Exception itself
             raise ConversionError("onnxruntime cannot run the model") from None
-        self._inputs: Final = inputs
+        used = {value.name for value in self._session.get_inputs()}
+        self._inputs: Final = [form for form in inputs if form.name in used]
         self._output: Final = output
 
     def run(self, rows: Sequence[Row]) -> Any:  # noqa: ANN401  # an array, or a list of maps
@@ -95,7 +98,7 @@ def make_input(form: InputForm, rows: Sequence[Row]) -> NDArray[Any]:
         values = [gap if row.get(form.names[0]) is None else row[form.names[0]] for row in rows]
         return np.array(values, dtype).reshape(len(rows), form.size)
     table = [[_convert(row.get(name), form.datatype) for name in form.names] for row in rows]
-    return np.array(table, dtype).reshape(len(rows), len(form.names))
+    return np.array(table, dtype).reshape((len(rows), len(form.names))[: form.rank])
 
 
 def _convert(value: Any, datatype: int) -> Any:  # noqa: ANN401  # any JSON value
