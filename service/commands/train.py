@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from service.console import convert_disk_errors
-from service.errors import TrainingError
+from service.errors import ArtifactExistsError, TrainingError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, write_artifact
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, write_artifact
 from service.store.artifact.version_folders import MODEL_NAME, next_version_folder
 from service.store.filesystem import write_whole_file
 from service.train.card import write_card
@@ -21,6 +21,8 @@ from service.train.training_options import TrainingOptions
 from service.train.training_report import ConsoleReport
 
 FIELDS_FILE: Final = "fields.json"
+# Attempts to write the next version, while other trainings of the same model write theirs.
+WRITES_MAX: Final = 8
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -67,6 +69,25 @@ def write_fields(prepared: PreparedTable) -> None:
     sys.stdout.write(f"\nwrote {FIELDS_FILE}: edit it, and pass it as --fields {FIELDS_FILE}\n")
 
 
+def _write_version(model: Path, artifact: Artifact, card: dict[str, bytes]) -> Path:
+    """Write the next version of a model, and return its folder.
+
+    Raises:
+        ArtifactError: Other processes write versions of the model all the time.
+        OSError: The disk failed.
+    """
+    for attempt in range(1, WRITES_MAX + 1):
+        folder = next_version_folder(model.parent, model.name)
+        try:
+            write_artifact(folder, artifact, further=card)
+        except ArtifactExistsError:
+            if attempt == WRITES_MAX:
+                raise
+        else:
+            break
+    return folder
+
+
 def _train(settings: Settings, options: TrainingOptions, prepared: PreparedTable, model: Path) -> None:
     """Fit the model, write the version and print its metrics."""
     limits = FieldLimits(settings.fields_max, settings.columns_max, settings.entries_max)
@@ -74,7 +95,6 @@ def _train(settings: Settings, options: TrainingOptions, prepared: PreparedTable
         fitted = fit_model(prepared, options, limits, report)
     artifact, evaluation = make_artifact(prepared, fitted, options, limits)
     card = write_card(model.name, prepared, fitted, artifact, evaluation)
-    folder = next_version_folder(model.parent, model.name)
-    write_artifact(folder, artifact, further=card)
+    folder = _write_version(model, artifact, card)
     metrics = "  ".join(f"{name} {value:.6g}" for name, value in artifact.manifest.metrics.items())
     sys.stdout.write(f"\n{metrics or 'no rows are held out'}\nwrote {folder}\n")

@@ -1,8 +1,12 @@
 """Give the encoder of a field the values of a block in the form that it takes."""
 
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
-from service.errors import TrainingError
+from service.errors import InputError, TrainingError
+from service.field_errors import TooManyEntriesError
 from service.fields.entries import Values
 from service.fields.field_list import ValueRecord
 from service.fields.field_records import BooleanField, CategoryField, NumberField
@@ -10,6 +14,8 @@ from service.fields.refusals import quote
 from service.fields.text_records import TextField
 from service.train.cell_values import Cells, find_numbers, to_booleans, to_categories, to_numbers, to_objects, to_texts
 
+# A row in the sentence of an encoder, which knows rows by their place in a call.
+ROW: Final = re.compile(r"Row (\d+)(.*)", re.DOTALL)
 # The kinds of cells that each kind of field takes.
 TAKEN = {
     "number": {"cell", "number"},
@@ -19,6 +25,10 @@ TAKEN = {
     "bag": {"object"},
     "vector": {"object"},
 }
+
+
+class EntriesError(TrainingError):
+    """Rows have too many entries, or one of them has."""
 
 
 def read_values(field: ValueRecord, cells: Cells, first: int, n_rows: int) -> Values:
@@ -50,6 +60,22 @@ def read_values(field: ValueRecord, cells: Cells, first: int, n_rows: int) -> Va
             return to_texts(cells, n_rows)
         case _:
             return to_objects(cells, n_rows)
+
+
+@contextmanager
+def named_rows(rows: Sequence[int]) -> Iterator[None]:
+    """Raise a TrainingError with the number of a row in the file, in place of that in a call of an encoder.
+
+    Args:
+        rows: The number in the file of each row of the call.
+    """
+    try:
+        yield
+    except InputError as error:
+        found = ROW.fullmatch(str(error))
+        sentence = str(error) if found is None else f"row {rows[int(found[1])]}{found[2]}"
+        kind = EntriesError if isinstance(error, TooManyEntriesError) else TrainingError
+        raise kind(sentence.removesuffix(".")) from None
 
 
 def _check_numbers(name: str, cells: Cells, first: int) -> None:

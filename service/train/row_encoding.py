@@ -4,17 +4,14 @@ Blocks are encoded by two threads, and written in their order. Rows of a dense m
 numbers are most of such files: equal to what the encoder of the service gives, without a list of entries.
 """
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from service.errors import InputError, TrainingError
-from service.field_errors import TooManyEntriesError
+from service.errors import TrainingError
 from service.fields.column_blocks import ColumnBlock
 from service.fields.entries import FieldEncoder, Values
 from service.fields.field_list import ValueRecord, group_by_value
@@ -28,7 +25,7 @@ from service.softmax.sparse_rows import SparseRows, join_rows, take_rows
 from service.train.cell_values import Cells, find_numbers, to_numbers
 from service.train.class_labels import Classes, LabelReader
 from service.train.data_table import DataBlock, DataTable, read_ahead
-from service.train.field_values import read_values
+from service.train.field_values import EntriesError, named_rows, read_values
 from service.train.held_out_rows import HeldOutRows
 from service.train.packed_rows import PackedRows, PackedWriter, RowForm
 from service.train.table_survey import Progress
@@ -36,7 +33,6 @@ from service.train.table_survey import Progress
 THREADS: Final = 2
 # Numbers up to here are finite in float32; those that round to a larger one are not.
 SINGLE_MAX: Final = float(np.finfo(np.float32).max)
-ROW: Final = re.compile(r"Row (\d+)(.*)", re.DOTALL)
 
 
 class PackedTable(NamedTuple):
@@ -157,7 +153,7 @@ class TableEncoder:
             if isinstance(field, CrossField):
                 raise TypeError("a cross is hashed, so its rows are sparse")
             values = self._read_values(field, block)
-            with _named_rows(block.first):
+            with named_rows(range(block.first, block.first + block.n_rows)):
                 if isinstance(field, NumberField) and isinstance(values, np.ndarray):
                     _fill_numbers(X, field, columns, values)
                 else:
@@ -179,7 +175,7 @@ class TableEncoder:
         """Return the rows from `first` to before `end`, in halves if together they have too many entries."""
         part = {name: values[first:end] for name, values in columns.items()}
         try:
-            with _named_rows(offset + first):
+            with named_rows(range(offset + first, offset + end)):
                 return self._encoder.to_model_rows(self._encoder.encode_columns(part).rows, np.dtype(np.float32))
         except EntriesError:
             if end - first == 1:
@@ -200,22 +196,6 @@ class EncodedBlock(NamedTuple):
     trained: tuple[DenseRows | SparseRows, BlockLabels, Doubles]
     held_out: tuple[DenseRows | SparseRows, BlockLabels, Doubles]
     unknown: int
-
-
-class EntriesError(TrainingError):
-    """Rows have too many entries, or one of them has."""
-
-
-@contextmanager
-def _named_rows(offset: int) -> Iterator[None]:
-    """Raise a TrainingError with the number of the row in the file, in place of that in a part of it."""
-    try:
-        yield
-    except InputError as error:
-        found = ROW.fullmatch(str(error))
-        sentence = str(error) if found is None else f"row {int(found[1]) + offset}{found[2]}"
-        kind = EntriesError if isinstance(error, TooManyEntriesError) else TrainingError
-        raise kind(sentence.removesuffix(".")) from None
 
 
 def _fill_numbers(X: DenseRows, field: NumberField, columns: ColumnBlock, values: Doubles) -> None:

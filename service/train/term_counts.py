@@ -11,11 +11,14 @@ from service.fields.kernels.murmur3 import hash_names
 from service.fields.name_encoders import TextEncoder, is_bag
 from service.softmax.arrays import Doubles, Integers
 from service.softmax.kernels.exp_log import log_forward
+from service.train.field_values import named_rows
 
 # As many as a list of a manifest may have; rarer terms are left out.
 TERMS_MAX: Final = 65_536
 # Terms in memory while they are counted, some 300 MB; beyond it those that were seen once are dropped.
 COUNTED_MAX: Final = 1 << 21
+# Characters of texts that are counted at once: their n-grams take some 100 MB.
+CHARACTERS_AT_ONCE: Final = 1 << 18
 # A term of one row says nothing about others.
 ROWS_OF_A_TERM: Final = 2
 # Two hashes of so many bits make a key, so two terms of a block share one by a chance of 1e-8.
@@ -33,8 +36,26 @@ class TermCounts:
         self.rows = 0
         self._counts: dict[bytes, int] = {}
 
-    def add_texts(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
-        """Count the n-grams of texts, as the encoder of their field finds them."""
+    def add_texts(self, encoder: TextEncoder, texts: Sequence[str], rows: Sequence[int]) -> None:
+        """Count the n-grams of texts, as the encoder of their field finds them.
+
+        Args:
+            encoder: The encoder.
+            texts: The texts.
+            rows: The number of the row of each, for errors.
+
+        Raises:
+            TrainingError: A text is too long.
+        """
+        first = size = 0
+        for end, text in enumerate(texts, 1):
+            size += len(text)
+            if size >= CHARACTERS_AT_ONCE or end == len(texts):
+                with named_rows(rows[first:end]):
+                    self._add_part(encoder, texts[first:end])
+                first, size = end, 0
+
+    def _add_part(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         text, counts, starts, stops = encoder.list_ngrams_of(texts)
         keys, second, none = np.empty_like(starts), np.empty_like(starts), np.ones(len(starts))
         hash_names(text, starts, stops, 0, 1 << KEY_BITS, False, keys, none)

@@ -248,9 +248,10 @@ def _count_terms(prepared: PreparedTable, limits: FieldLimits, report: TrainingR
             if cells is None or isinstance(field, CrossField):
                 continue
             values: Any = read_values(field, cells, block.first, block.n_rows)
-            present = [values[i] for i in np.flatnonzero(used) if values[i] is not None]
+            places = [i for i in np.flatnonzero(used).tolist() if values[i] is not None]
+            present = [values[i] for i in places]
             if isinstance(encoder, TextEncoder):
-                counts[field.name].add_texts(encoder, present)
+                counts[field.name].add_texts(encoder, present, [block.first + i for i in places])
             else:
                 counts[field.name].add_bags(present)
         progress(block.first + block.n_rows)

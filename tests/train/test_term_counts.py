@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from service.errors import TrainingError
 from service.fields.column_blocks import FieldLimits
 from service.fields.name_encoders import TextEncoder
 from service.fields.row_encoder import RowEncoder
@@ -24,8 +25,8 @@ def counts_of(texts: list[str], **options: Any) -> TermCounts:
     encoder = RowEncoder(parse_fields(field), {}, FieldLimits()).encoders["words"]
     assert isinstance(encoder, TextEncoder)
     counts = TermCounts()
-    counts.add_texts(encoder, texts[:3])
-    counts.add_texts(encoder, texts[3:])
+    counts.add_texts(encoder, texts[:3], range(3))
+    counts.add_texts(encoder, texts[3:], range(3, len(texts)))
     return counts
 
 
@@ -65,3 +66,14 @@ def test_rare_terms_are_dropped_if_there_are_too_many(monkeypatch: pytest.Monkey
     bags.add_bags([["x", "x", "y"], {"x": 2.0}, ["y"]])
     assert bags.list_terms()[0] == [b"x", b"y"]
     assert bags.list_terms()[1].tolist() == [2, 2]
+
+
+def test_texts_are_counted_in_parts_and_long_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of a part changes no count; an error names the row of the file."""
+    whole = counts_of(TEXTS, words=[1, 2]).list_terms()
+    monkeypatch.setattr(term_counts, "CHARACTERS_AT_ONCE", 10)
+    parts = counts_of(TEXTS, words=[1, 2]).list_terms()
+    assert parts[0] == whole[0]
+    assert parts[1].tolist() == whole[1].tolist()
+    with pytest.raises(TrainingError, match=r'^row 5: "words" has more than 65536 n-grams$'):
+        counts_of([*TEXTS[:5], "word " * 70_000], words=[1, 1])

@@ -183,9 +183,8 @@ def test_the_size_of_blocks_changes_no_bit(data: Path, tmp_path: Path, monkeypat
     whole = trained(data, tmp_path, "--seed", "3")
     monkeypatch.setattr(csv_table, "ROW_BYTES_MAX", 1 << 10)
     again = trained(data, tmp_path, "--seed", "3")
-    assert again.manifest.metrics == whole.manifest.metrics
-    for name, tensor in whole.tensors.items():
-        np.testing.assert_allclose(again.tensors[name], tensor, rtol=1e-5, atol=1e-7)
+    assert again.manifest == whole.manifest
+    assert again.content_sha256 == whole.content_sha256
     assert trained(data, tmp_path, "--seed", "4").manifest.metrics != whole.manifest.metrics
 
 
