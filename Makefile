@@ -2,7 +2,7 @@
 # programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl chromium.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance determinism properties lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture conformance conversions determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -69,6 +69,9 @@ torture: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, fail and fuzz everythi
 
 conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
 	$(BIN)/python -m tests.conformance --write
+
+conversions: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## convert random models of other libraries and compare each with its source; writes docs/conversions.md
+	$(BIN)/python -m tests.conversions --write
 
 determinism: $(VENV)/dev.stamp ## compare the bits of all kernels between processors; writes docs/equal_bits.md
 	$(BIN)/python -m tests.determinism --write

@@ -237,12 +237,14 @@ def fit_texts(chance: Chance, rng: Any) -> Any:
     letters = {"analyzer": chance.choice(["char", "char_wb"]), "ngram_range": (1, 3)}
     tfidf = {"sublinear_tf": chance.random() < 0.5, "use_idf": chance.random() < 0.7,
              "norm": chance.choice(["l1", "l2", None]), "smooth_idf": chance.random() < 0.5}  # fmt: skip
+    # Without smoothing a column that no training text has would count infinitely.
+    smooth = tfidf | {"smooth_idf": True}
     hashed = HashingVectorizer(n_features=1 << 10, alternate_sign=chance.random() < 0.5, norm=tfidf["norm"], **letters)
     counts = CountVectorizer(binary=chance.random() < 0.3, min_df=2, **chance.choice([words, letters]))
     first = chance.choice([
         (counts,), (TfidfVectorizer(**words, **tfidf),), (TfidfVectorizer(**letters, **tfidf),), (hashed,),
         (counts, TfidfTransformer(**tfidf)), (TfidfVectorizer(**words), MaxAbsScaler()),
-        (HashingVectorizer(n_features=1 << 9, norm=None, alternate_sign=False, **words), TfidfTransformer(**tfidf)),
+        (HashingVectorizer(n_features=1 << 9, norm=None, alternate_sign=False, **words), TfidfTransformer(**smooth)),
         (FeatureUnion([("words", TfidfVectorizer(**words)), ("letters", CountVectorizer(**letters)), ("no", "drop")],
                       transformer_weights={"letters": 0.25}),),
         (make_pipeline(CountVectorizer(**words), FunctionTransformer()), TfidfTransformer()),
