@@ -152,6 +152,20 @@ def test_selectors_in_memory_answer_for_themselves() -> None:
     artifact_of(model)
 
 
+def test_a_hasher_of_names_is_asked_by_pairs() -> None:
+    hasher = FeatureHasher(16, input_type="string")
+    model = make_pipeline(hasher, LogisticRegression()).fit([["a", "b"], ["b"], []] * 10, [0, 1, 1] * 10)
+    assert artifact_of(model).manifest.fields[0].kind == "bag"
+    assert hasher.input_type == "string"
+
+
+def test_a_boolean_may_stand_for_a_gap() -> None:
+    table = np.array([[True], [False], [np.nan], [True]] * 10, object)
+    model = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), LogisticRegression())
+    assert records(model.fit(table, [0, 1, 1, 0] * 10))[0]["missing"] == {"value": True}
+    artifact_of(model)
+
+
 @pytest.mark.parametrize(
     ("state", "head", "factor"),
     [
@@ -206,7 +220,6 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
     (make_pipeline(HashingVectorizer(n_features=16), TfidfTransformer()), TEXTS, Y, "its input is normalized already"),
     (OneHotEncoder(), X.round(1), Y, "a category is neither a text nor a whole number nor a boolean"),
     (OneHotEncoder(), np.array([["x" * 300], ["y"]] * 20), Y, "a category has more than 256 characters"),
-    (FeatureHasher(16, input_type="string"), [["a"], ["b"]] * 20, Y, 'its option "input_type" is not supported'),
     (TfidfTransformer(), np.abs(X), Y, "its input is not all terms of one text or bag"),
     (make_pipeline(DictVectorizer(), TfidfTransformer()), [{"a": 1}, {"b": 2}] * 20, Y, "a bag has no idf before"),
     (

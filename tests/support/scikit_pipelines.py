@@ -279,8 +279,10 @@ def fit_bags(chance: Chance, rng: Any) -> Any:
         (DictVectorizer(),), (DictVectorizer(sort=False), TfidfTransformer(norm="l1", use_idf=False)),
         (DictVectorizer(), TfidfTransformer(norm=None)), (FeatureHasher(64, alternate_sign=signed),),
         (FeatureHasher(32, alternate_sign=signed, input_type="pair"), MaxAbsScaler()),
+        (FeatureHasher(64, alternate_sign=signed, input_type="string"),),
         (DictVectorizer(sparse=False), StandardScaler()), (DictVectorizer(sparse=False), PCA(3)),
     ])  # fmt: skip
     dense = isinstance(first[0], DictVectorizer)
-    rows = [list(bag.items()) for bag in bags] if getattr(first[0], "input_type", "") == "pair" else bags
+    forms: dict[str, Any] = {"pair": lambda bag: list(bag.items()), "string": list}
+    rows = [forms.get(getattr(first[0], "input_type", ""), dict)(bag) for bag in bags]
     return search(chance, make_pipeline(*first, head(chance, few=dense and not first[0].sparse))).fit(rows, y)

@@ -234,8 +234,8 @@ class CategoryBlock(SymbolicBlock):
         return replace(self, indices=self.indices[columns], fills=tuple(self.fills[i] for i in columns.tolist()))
 
     def scale(self, factor: Doubles, shift: Doubles) -> "CategoryBlock":  # noqa: ARG002
-        """Refuse to scale: a text has no factor."""
-        raise ColumnError("a text is used as a number")
+        """Refuse to scale: a category has no factor."""
+        raise ColumnError("a text or a boolean is used as a number")
 
     def mark_missing(self) -> NumberBlock:
         """Return the block of zeros, because no gap is left."""
@@ -243,8 +243,8 @@ class CategoryBlock(SymbolicBlock):
         return replace(NumberBlock.of_inputs(self.inputs, self.indices), factor=zeros, missing=zeros)
 
     def add_weights(self, weights: Doubles, sink: WeightSink) -> None:  # noqa: ARG002
-        """Refuse weights: a text has none."""
-        raise ColumnError("a text is used as a number")
+        """Refuse weights: a category has none."""
+        raise ColumnError("a text or a boolean is used as a number")
 
 
 class SymbolicColumns(Protocol):

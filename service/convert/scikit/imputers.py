@@ -1,6 +1,7 @@
 """Imputers and indicators of scikit-learn: what stands for missing values."""
 
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from service.convert.columns.symbolic_blocks import CategoryBlock, NumberBlock
 from service.convert.columns.symbolic_matrix import SymbolicMatrix
 from service.convert.scikit.plain_object import PlainValue
 from service.convert.scikit.step import Step
+
+# Statistics that are no numbers.
+CATEGORIES: Final = (str, bool, np.bool_)
 
 
 def simple_imputer(step: Step, x: SymbolicMatrix) -> SymbolicMatrix:
@@ -21,7 +25,7 @@ def simple_imputer(step: Step, x: SymbolicMatrix) -> SymbolicMatrix:
     if not step.flag("keep_empty_features", default=False):
         kept = [column for column in kept if not is_missing(statistics[column])]
     # Runs of numbers and of texts, so that many columns of numbers stay one block.
-    runs = [list(run) for _, run in groupby(kept, lambda column: isinstance(statistics[column], str))]
+    runs = [list(run) for _, run in groupby(kept, lambda column: isinstance(statistics[column], CATEGORIES))]
     filled = [_fill(step, x.select(run), [statistics[column] for column in run]) for run in runs]
     if step.has("indicator_"):
         filled.append(missing_indicator(step.child(step.need("indicator_")), x))
@@ -29,8 +33,8 @@ def simple_imputer(step: Step, x: SymbolicMatrix) -> SymbolicMatrix:
 
 
 def _fill(step: Step, columns: SymbolicMatrix, statistics: list[PlainValue]) -> SymbolicMatrix:
-    """Return columns with statistics in place of missing values, all texts or all numbers."""
-    if not isinstance(statistics[0], str):
+    """Return columns with statistics in place of missing values, all numbers or all texts and booleans."""
+    if not isinstance(statistics[0], CATEGORIES):
         if any(not isinstance(value, int | float | np.number) for value in statistics):
             raise step.refuse("what stands for a missing value is neither a number nor a text")
         return columns.fill_missing(np.array(statistics, np.float64))

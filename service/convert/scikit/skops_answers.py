@@ -13,6 +13,7 @@ import numpy as np
 import skops.io
 
 from service.convert.scikit.pipeline import KNOWN_CLASSES, PACKAGES
+from service.convert.scikit.pipeline_source import asked_by_pairs
 from service.convert.scikit.row_layout import LayoutColumn, RowLayout
 
 # What fitted classifiers hold beside estimators, and skops does not trust by itself.
@@ -49,7 +50,8 @@ def answer(request: dict[str, object]) -> object:
         # The file may be of another release.
         warnings.simplefilter("ignore")
         model = skops.io.load(path, trusted=untrusted)
-        P = model.predict_proba(RowLayout(columns=columns, **layout).to_input(rows))  # type: ignore[arg-type]
+        with asked_by_pairs(model):
+            P = model.predict_proba(RowLayout(columns=columns, **layout).to_input(rows))  # type: ignore[arg-type]
     return np.asarray(P, np.float64).tolist()
 
 

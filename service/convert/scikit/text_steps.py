@@ -82,9 +82,10 @@ def dict_vectorizer(step: Step, x: Symbolic) -> SymbolicMatrix:
 
 def feature_hasher(step: Step, x: Symbolic) -> SymbolicMatrix:
     """Return the hashed names of a bag, as `FeatureHasher` makes them."""
-    form = step.choice("input_type", "dict", "dict", "pair")
+    form = step.choice("input_type", "dict", "dict", "pair", "string")
     if isinstance(x, RowSource):
-        x.inputs.has_pairs = form == "pair"
+        # A hasher of lists of names hashes pairs alike, and these have numbers too.
+        x.inputs.has_pairs = form != "dict"
     bits = _bits(step)
     record = {"kind": "bag", "bits": bits, "signed": step.flag("alternate_sign", default=True)}
     return _bag(step, x, record, 1 << bits, None)
