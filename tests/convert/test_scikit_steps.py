@@ -201,6 +201,7 @@ def test_options_of_old_releases_of_three_classes(state: dict[str, Any], head: s
 def test_old_releases_have_idf_on_a_diagonal() -> None:
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, [0, 1, 0, 1] * 10)
     expected = convert(model)
+    # The transformer within a vectorizer, whose state releases before 1.6 keep otherwise.
     tfidf = model[0]._tfidf
     tfidf._idf_diag = SimpleNamespace(data=tfidf.idf_[None])
     del tfidf.idf_

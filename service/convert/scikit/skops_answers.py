@@ -19,6 +19,7 @@ from service.convert.scikit.row_layout import LayoutColumn, RowLayout
 # What fitted classifiers hold beside estimators, and skops does not trust by itself.
 TRUSTED: Final = frozenset((
     "numpy.dtype",
+    "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.feature_selection._univariate_selection.chi2",
     "sklearn.feature_selection._univariate_selection.f_classif",
