@@ -67,7 +67,7 @@ class AsyncSoftstep(BaseClient):
             min_seq: The event that the answer must have learned, such as `seq` of a receipt.
             tokens: Whether to get a token for each row, to send its label with later.
         """
-        return await self._run(prediction.predict(self._session, model, rows, version, min_seq, tokens=tokens))
+        return await self._run(prediction.predict(self._state, model, rows, version, min_seq, tokens=tokens))
 
     async def explain(
         self,
@@ -92,7 +92,7 @@ class AsyncSoftstep(BaseClient):
             seq: Explain by the state at this event, rather than by that which is served.
         """
         options = {"labels": labels, "top": top, "min_seq": min_seq, "seq": seq}
-        return await self._run(prediction.explain(self._session, model, rows, version, options))
+        return await self._run(prediction.explain(self._state, model, rows, version, options))
 
     async def feedback(
         self,
@@ -121,7 +121,7 @@ class AsyncSoftstep(BaseClient):
             wait: Whether to wait until the answering worker serves what was learned.
         """
         lesson, options = Lesson(rows, tokens, labels, weights, batch), WriteOptions(version, id, None, wait)
-        return await self._run(learning.feedback(self._session, model, lesson, options))
+        return await self._run(learning.feedback(self._state, model, lesson, options))
 
     async def correct(
         self,
@@ -147,7 +147,7 @@ class AsyncSoftstep(BaseClient):
         """
         body = {"ids": ids, "labels": labels}
         options = WriteOptions(version, id, if_seq, wait)
-        return await self._run(learning.change(self._session, model, "correct", body, options))
+        return await self._run(learning.change(self._state, model, "correct", body, options))
 
     async def forget(
         self,
@@ -161,7 +161,7 @@ class AsyncSoftstep(BaseClient):
     ) -> Receipt:
         """Forget events for good, as if they had never been sent; arguments are those of `correct`."""
         options = WriteOptions(version, id, if_seq, wait)
-        return await self._run(learning.change(self._session, model, "forget", {"ids": ids}, options))
+        return await self._run(learning.change(self._state, model, "forget", {"ids": ids}, options))
 
     async def rollback(
         self,
@@ -175,7 +175,7 @@ class AsyncSoftstep(BaseClient):
     ) -> Receipt:
         """Go back to the state at an event, or with 0 to the model as it was trained."""
         options = WriteOptions(version, id, if_seq, wait)
-        return await self._run(learning.change(self._session, model, "rollback", {"seq": seq}, options))
+        return await self._run(learning.change(self._state, model, "rollback", {"seq": seq}, options))
 
     async def classes(
         self,
@@ -189,7 +189,7 @@ class AsyncSoftstep(BaseClient):
     ) -> Receipt:
         """Add classes by name."""
         options = WriteOptions(version, id, if_seq, wait)
-        return await self._run(learning.change(self._session, model, "classes", {"add": add}, options))
+        return await self._run(learning.change(self._state, model, "classes", {"add": add}, options))
 
     async def configure(
         self,
@@ -219,15 +219,15 @@ class AsyncSoftstep(BaseClient):
         """
         body = {"paused": paused, "shadow": shadow, "rule": rule, "constants": constants}
         options = WriteOptions(version, id, if_seq, wait)
-        return await self._run(learning.change(self._session, model, "configure", body, options))
+        return await self._run(learning.change(self._state, model, "configure", body, options))
 
     async def models(self) -> list[ModelState]:
         """List the models, each with its version and state."""
-        return await self._run(inspection.models(self._session))
+        return await self._run(inspection.models(self._state))
 
     async def schema(self, model: str, version: int | str | None = None) -> dict[str, Any]:
         """Return the JSON Schema of a row as an object."""
-        return await self._run(inspection.schema(self._session, model, version))
+        return await self._run(inspection.schema(self._state, model, version))
 
     async def wait_ready(self, model: str | None = None, *, timeout: float = 60.0) -> None:
         """Wait until the service, or a model, takes predictions.
@@ -239,7 +239,7 @@ class AsyncSoftstep(BaseClient):
         Raises:
             APITimeoutError: It is not ready in time.
         """
-        return await self._run(inspection.wait_ready(self._session, model, timeout, time.monotonic))
+        return await self._run(inspection.wait_ready(self._state, model, timeout, time.monotonic))
 
     async def close(self) -> None:
         """Close the connections."""

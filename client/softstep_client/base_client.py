@@ -1,11 +1,11 @@
-"""The part that both clients share: options, the state of a session, and the requests of one service."""
+"""The part that both clients share: options, what is known about models, and the requests of one service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from softstep_client.client_state import ClientState
 from softstep_client.options import base_url_of, key_headers, make_options
-from softstep_client.session import Session
 from softstep_client.transport import RequestBuilder
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class BaseClient:
         *,
         owns_http: bool,
     ) -> None:
-        self._session = Session(make_options(timeout, max_retries), {}, set())
+        self._state = ClientState(make_options(timeout, max_retries), {}, set())
         self._requests = RequestBuilder(base_url_of(base_url), key_headers(api_key), headers)
         self._owns_http = owns_http
 
@@ -47,12 +47,12 @@ class BaseClient:
             timeout: As for the client; None leaves it as it is.
             max_retries: As for the client; None leaves it as it is.
         """
-        old = self._session.options
+        old = self._state.options
         options = make_options(
             old.timeout if timeout is None else timeout, old.max_retries if max_retries is None else max_retries
         )
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _session=self._session._replace(options=options), _owns_http=False)
+        other.__dict__.update(self.__dict__, _state=self._state._replace(options=options), _owns_http=False)
         return other
 
     def __repr__(self) -> str:

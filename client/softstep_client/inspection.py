@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from softstep_client.answers import ModelState
+from softstep_client.client_state import MALFORMED, ClientState, model_path, read_json
 from softstep_client.errors import APIConnectionError, APIStatusError, APITimeoutError, SoftstepError
 from softstep_client.exchange import exchange, other_service, parse_json
 from softstep_client.options import Options
-from softstep_client.session import MALFORMED, Session, model_path, read_json
 from softstep_client.steps import ApiRequest, Flow, Pause, Reply
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ POLL_SECONDS_MAX = 1.0
 NOT_READY = frozenset((404, 502, 503, 504))
 
 
-def models(session: Session) -> Flow[list[ModelState]]:
+def models(state: ClientState) -> Flow[list[ModelState]]:
     """List the models."""
-    reply: Reply = yield from exchange(ApiRequest("GET", "/v1/models"), session.options)
+    reply: Reply = yield from exchange(ApiRequest("GET", "/v1/models"), state.options)
     try:
         entries = parse_json(reply.content)["models"]
         return [ModelState(entry["name"], str(entry["version"]), entry["state"]) for entry in entries]
@@ -31,16 +31,16 @@ def models(session: Session) -> Flow[list[ModelState]]:
         raise other_service(reply) from None
 
 
-def schema(session: Session, model: str, version: int | str | None) -> Flow[dict[str, Any]]:
+def schema(state: ClientState, model: str, version: int | str | None) -> Flow[dict[str, Any]]:
     """Read the JSON Schema of a row."""
-    return (yield from read_json(session, ApiRequest("GET", model_path(model, version, "/schema"))))
+    return (yield from read_json(state, ApiRequest("GET", model_path(model, version, "/schema"))))
 
 
-def wait_ready(session: Session, model: str | None, timeout: float, clock: Callable[[], float]) -> Flow[None]:
+def wait_ready(state: ClientState, model: str | None, timeout: float, clock: Callable[[], float]) -> Flow[None]:
     """Ask until the service, or a model, is ready.
 
     Args:
-        session: The state of the client.
+        state: The state of the client.
         model: The name of a model, or None for the service.
         timeout: The longest time, in seconds.
         clock: Returns a time in seconds.
@@ -54,7 +54,7 @@ def wait_ready(session: Session, model: str | None, timeout: float, clock: Calla
     while True:
         left = max(until - clock(), FIRST_POLL_SECONDS)
         try:
-            yield from exchange(ApiRequest("GET", path), Options(min(session.options.timeout, left), 0))
+            yield from exchange(ApiRequest("GET", path), Options(min(state.options.timeout, left), 0))
         except (APIConnectionError, APIStatusError) as error:
             if isinstance(error, APIStatusError) and error.status not in NOT_READY:
                 raise

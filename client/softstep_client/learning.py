@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softstep_client.answers import Receipt, join_receipts, parse_receipt
+from softstep_client.client_state import JSON_TYPE, MALFORMED, ClientState, model_path
 from softstep_client.errors import APIStatusError, InputError
 from softstep_client.event_ids import id_of_part, new_id
 from softstep_client.exchange import exchange, other_service, parse_json
 from softstep_client.json_text import encode_json
 from softstep_client.rows import list_of, table_of
-from softstep_client.session import JSON_TYPE, MALFORMED, Session, model_path
 from softstep_client.steps import ApiRequest, Flow, Reply
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Lesson(NamedTuple):
     batch: int
 
 
-def feedback(session: Session, model: str, lesson: Lesson, options: WriteOptions) -> Flow[Receipt]:
+def feedback(state: ClientState, model: str, lesson: Lesson, options: WriteOptions) -> Flow[Receipt]:
     """Send rows or tokens with their labels."""
     _check(lesson, options)
     table = None if lesson.rows is None else table_of(lesson.rows)
@@ -88,7 +88,7 @@ def feedback(session: Session, model: str, lesson: Lesson, options: WriteOptions
             document |= {"id": id_of_part(first_id, part), **table.part(start, stop).members()}
             request = _request(model, "feedback", document, options, first_id)
         try:
-            receipts.append((yield from _send(session, request, 1 if table is None else stop - start)))
+            receipts.append((yield from _send(state, request, 1 if table is None else stop - start)))
         except APIStatusError as error:
             error.first_row = start
             raise
@@ -104,11 +104,11 @@ def _check(lesson: Lesson, options: WriteOptions) -> None:
         raise InputError("batch must be a whole number, 1 or more.")
 
 
-def change(session: Session, model: str, call: str, members: dict[str, Any], options: WriteOptions) -> Flow[Receipt]:
+def change(state: ClientState, model: str, call: str, members: dict[str, Any], options: WriteOptions) -> Flow[Receipt]:
     """Change what was learned.
 
     Args:
-        session: The state of the client.
+        state: The state of the client.
         model: The name of the model.
         call: The call, such as "rollback".
         members: Its body without an id; None for a member that is left out.
@@ -122,9 +122,9 @@ def change(session: Session, model: str, call: str, members: dict[str, Any], opt
     if options.if_seq is not None:
         document["if_seq"] = options.if_seq
     try:
-        return (yield from _send(session, _request(model, call, document, options, event_id), 0))
+        return (yield from _send(state, _request(model, call, document, options, event_id), 0))
     finally:
-        session.forget_classes(model)
+        state.forget_classes(model)
 
 
 def _request(
@@ -135,9 +135,9 @@ def _request(
     return ApiRequest("POST", path, encode_json(document), JSON_TYPE, seconds, event_id)
 
 
-def _send(session: Session, request: ApiRequest, count: int) -> Flow[Receipt]:
+def _send(state: ClientState, request: ApiRequest, count: int) -> Flow[Receipt]:
     """Send a call that writes, whose events have so many rows each."""
-    reply: Reply = yield from exchange(request, session.options)
+    reply: Reply = yield from exchange(request, state.options)
     try:
         return parse_receipt(parse_json(reply.content), count)
     except MALFORMED:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from softstep_client.answers import Explanations, Prediction, join_predictions, numpy_array
+from softstep_client.client_state import CLASSES_CHANGE, JSON_TYPE, MALFORMED, ClientState, facts_for, model_path
 from softstep_client.errors import APIStatusError, SoftstepError
 from softstep_client.exchange import exchange, other_service, parse_json
 from softstep_client.json_text import encode_json
 from softstep_client.rows import RowTable, list_of, table_of
-from softstep_client.session import CLASSES_CHANGE, JSON_TYPE, MALFORMED, Session, facts_for, model_path
 from softstep_client.steps import ApiRequest, Flow, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN, decode_tensors, encode_tensor
 
@@ -21,7 +21,7 @@ BAD_REQUEST = 400
 
 
 def predict(
-    session: Session, model: str, rows: Rows, version: int | str | None, min_seq: int | None, *, tokens: bool
+    state: ClientState, model: str, rows: Rows, version: int | str | None, min_seq: int | None, *, tokens: bool
 ) -> Flow[Prediction]:
     """Predict rows, in parts if there are many."""
     table = table_of(rows)
@@ -30,11 +30,11 @@ def predict(
     }
     size = table.request_rows()
     if table.row_count <= size:
-        return (yield from _predict_part(session, model, table, version, options))
+        return (yield from _predict_part(state, model, table, version, options))
     parts: list[Prediction] = []
     for start in range(0, table.row_count, size):
         try:
-            part = yield from _predict_part(session, model, table.part(start, start + size), version, options)
+            part = yield from _predict_part(state, model, table.part(start, start + size), version, options)
         except APIStatusError as error:
             error.first_row = start
             raise
@@ -47,30 +47,30 @@ def predict(
 
 
 def _predict_part(
-    session: Session, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
+    state: ClientState, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
 ) -> Flow[Prediction]:
     """Predict the rows of one request; a large array of numbers is sent as binary data."""
     is_large = table.array is not None and table.array.size >= BINARY_NUMBERS_MIN
-    if not is_large or options or model in session.json_only:
-        return (yield from _predict_json(session, model, table, version, options))
+    if not is_large or options or model in state.json_only:
+        return (yield from _predict_json(state, model, table, version, options))
     try:
-        return (yield from _predict_binary(session, model, table, version))
+        return (yield from _predict_binary(state, model, table, version))
     except APIStatusError as error:
         if error.status != BAD_REQUEST:
             raise
     # The model may have fields, whose rows are JSON. If it has not, it refuses the rows again, for the same reason.
-    answer = yield from _predict_json(session, model, table, version, options)
-    session.json_only.add(model)
+    answer = yield from _predict_json(state, model, table, version, options)
+    state.json_only.add(model)
     return answer
 
 
 def explain(
-    session: Session, model: str, rows: Rows, version: int | str | None, options: dict[str, Any]
+    state: ClientState, model: str, rows: Rows, version: int | str | None, options: dict[str, Any]
 ) -> Flow[Explanations]:
     """Explain the answers to rows.
 
     Args:
-        session: The state of the client.
+        state: The state of the client.
         model: The name of the model.
         rows: The rows.
         version: The version of the model, or None.
@@ -81,7 +81,7 @@ def explain(
     if "labels" in document:
         document["labels"] = list_of(document["labels"])
     request = ApiRequest("POST", model_path(model, version, ":explain"), encode_json(document), JSON_TYPE)
-    reply: Reply = yield from exchange(request, session.options)
+    reply: Reply = yield from exchange(request, state.options)
     try:
         body = parse_json(reply.content)
         explanations, classes = body["explanations"], body["classes"]
@@ -93,37 +93,37 @@ def explain(
 
 
 def _predict_json(
-    session: Session, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
+    state: ClientState, model: str, table: RowTable, version: int | str | None, options: dict[str, Any]
 ) -> Flow[Prediction]:
     document = table.members()
     document.update(options)
     request = ApiRequest("POST", model_path(model, version, ":predict"), encode_json(document), JSON_TYPE)
-    reply: Reply = yield from exchange(request, session.options)
+    reply: Reply = yield from exchange(request, state.options)
     try:
         body = parse_json(reply.content)
         probabilities, labels = body["outputs" if table.member == "inputs" else "predictions"], body["labels"]
         answered, seq, width = str(body["model_version"]), body["seq"], len(probabilities[0])
     except MALFORMED:
         raise other_service(reply) from None
-    facts = yield from facts_for(session, model, answered, width, labels)
+    facts = yield from facts_for(state, model, answered, width, labels)
     if table.has_numpy:
         probabilities = numpy_array(probabilities, facts.dtype)
     epoch, tokens = body.get("epoch", 0), body.get("feedback_tokens")
     return Prediction(labels, probabilities, list(facts.classes), seq, epoch, model, answered, tokens)
 
 
-def _predict_binary(session: Session, model: str, table: RowTable, version: int | str | None) -> Flow[Prediction]:
+def _predict_binary(state: ClientState, model: str, table: RowTable, version: int | str | None) -> Flow[Prediction]:
     content, headers = encode_tensor(table.array)
     path = model_path(model, version, "/infer", protocol="v2")
-    reply: Reply = yield from exchange(ApiRequest("POST", path, content, headers), session.options)
+    reply: Reply = yield from exchange(ApiRequest("POST", path, content, headers), state.options)
     try:
         answer = decode_tensors(parse_json, reply.content, reply.json_bytes)
-        answered, state = str(answer.body["model_version"]), answer.body["parameters"]
-        seq, epoch, width = state["seq"], state.get("epoch", 0), answer.probabilities.shape[1]
+        answered, parameters = str(answer.body["model_version"]), answer.body["parameters"]
+        seq, epoch, width = parameters["seq"], parameters.get("epoch", 0), answer.probabilities.shape[1]
     except MALFORMED:
         raise other_service(reply) from None
     labels = [] if answer.are_flags else answer.labels
-    facts = yield from facts_for(session, model, answered, width, labels)
+    facts = yield from facts_for(state, model, answered, width, labels)
     if answer.are_flags:
         flags = (answer.labels[start : start + width] for start in range(0, len(answer.labels), width))
         labels = [[name for name, flag in zip(facts.classes, row, strict=True) if flag] for row in flags]

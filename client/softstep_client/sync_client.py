@@ -73,7 +73,7 @@ class Softstep(BaseClient):
             min_seq: The event that the answer must have learned, such as `seq` of a receipt.
             tokens: Whether to get a token for each row, to send its label with later.
         """
-        return self._run(prediction.predict(self._session, model, rows, version, min_seq, tokens=tokens))
+        return self._run(prediction.predict(self._state, model, rows, version, min_seq, tokens=tokens))
 
     def explain(
         self,
@@ -98,7 +98,7 @@ class Softstep(BaseClient):
             seq: Explain by the state at this event, rather than by that which is served.
         """
         options = {"labels": labels, "top": top, "min_seq": min_seq, "seq": seq}
-        return self._run(prediction.explain(self._session, model, rows, version, options))
+        return self._run(prediction.explain(self._state, model, rows, version, options))
 
     def feedback(
         self,
@@ -127,7 +127,7 @@ class Softstep(BaseClient):
             wait: Whether to wait until the answering worker serves what was learned.
         """
         lesson, options = Lesson(rows, tokens, labels, weights, batch), WriteOptions(version, id, None, wait)
-        return self._run(learning.feedback(self._session, model, lesson, options))
+        return self._run(learning.feedback(self._state, model, lesson, options))
 
     def correct(
         self,
@@ -153,7 +153,7 @@ class Softstep(BaseClient):
         """
         body = {"ids": ids, "labels": labels}
         options = WriteOptions(version, id, if_seq, wait)
-        return self._run(learning.change(self._session, model, "correct", body, options))
+        return self._run(learning.change(self._state, model, "correct", body, options))
 
     def forget(
         self,
@@ -167,7 +167,7 @@ class Softstep(BaseClient):
     ) -> Receipt:
         """Forget events for good, as if they had never been sent; arguments are those of `correct`."""
         options = WriteOptions(version, id, if_seq, wait)
-        return self._run(learning.change(self._session, model, "forget", {"ids": ids}, options))
+        return self._run(learning.change(self._state, model, "forget", {"ids": ids}, options))
 
     def rollback(
         self,
@@ -181,7 +181,7 @@ class Softstep(BaseClient):
     ) -> Receipt:
         """Go back to the state at an event, or with 0 to the model as it was trained."""
         options = WriteOptions(version, id, if_seq, wait)
-        return self._run(learning.change(self._session, model, "rollback", {"seq": seq}, options))
+        return self._run(learning.change(self._state, model, "rollback", {"seq": seq}, options))
 
     def classes(
         self,
@@ -195,7 +195,7 @@ class Softstep(BaseClient):
     ) -> Receipt:
         """Add classes by name."""
         options = WriteOptions(version, id, if_seq, wait)
-        return self._run(learning.change(self._session, model, "classes", {"add": add}, options))
+        return self._run(learning.change(self._state, model, "classes", {"add": add}, options))
 
     def configure(
         self,
@@ -225,15 +225,15 @@ class Softstep(BaseClient):
         """
         body = {"paused": paused, "shadow": shadow, "rule": rule, "constants": constants}
         options = WriteOptions(version, id, if_seq, wait)
-        return self._run(learning.change(self._session, model, "configure", body, options))
+        return self._run(learning.change(self._state, model, "configure", body, options))
 
     def models(self) -> list[ModelState]:
         """List the models, each with its version and state."""
-        return self._run(inspection.models(self._session))
+        return self._run(inspection.models(self._state))
 
     def schema(self, model: str, version: int | str | None = None) -> dict[str, Any]:
         """Return the JSON Schema of a row as an object."""
-        return self._run(inspection.schema(self._session, model, version))
+        return self._run(inspection.schema(self._state, model, version))
 
     def wait_ready(self, model: str | None = None, *, timeout: float = 60.0) -> None:
         """Wait until the service, or a model, takes predictions.
@@ -245,7 +245,7 @@ class Softstep(BaseClient):
         Raises:
             APITimeoutError: It is not ready in time.
         """
-        return self._run(inspection.wait_ready(self._session, model, timeout, time.monotonic))
+        return self._run(inspection.wait_ready(self._state, model, timeout, time.monotonic))
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,7 +8,7 @@ import pytest
 from softstep_client import APIStatusError, APITimeoutError, inspection
 from softstep_client.steps import Attempt, Failure, Outcome, Pause, Reply
 
-from tests.support.client_calls import make_client, new_session, run_flow
+from tests.support.client_calls import make_client, new_state, run_flow
 
 REFUSED = Failure(httpx2.ConnectError("refused"), is_timeout=False)
 NOT_READY = Reply(503, json.dumps({"error": "Not ready.", "code": "not_ready"}).encode())
@@ -28,7 +28,7 @@ class Clock:
 
 def wait(*outcomes: Outcome, model: str | None = None, timeout: float = 60.0) -> tuple[list[Any], Any]:
     """Return the steps of `wait_ready`, and its result or error."""
-    return run_flow(inspection.wait_ready(new_session(), model, timeout, Clock()), list(outcomes))
+    return run_flow(inspection.wait_ready(new_state(), model, timeout, Clock()), list(outcomes))
 
 
 def test_it_asks_until_the_service_is_ready() -> None:

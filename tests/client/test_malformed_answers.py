@@ -14,17 +14,17 @@ from softstep_client.steps import Flow, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN
 
 from tests.support.budgets import examples
-from tests.support.client_calls import new_session, run_flow
+from tests.support.client_calls import new_state, run_flow
 
 OPTIONS = WriteOptions(None, "mine", None, False)
 LARGE = np.ones((BINARY_NUMBERS_MIN, 1))
 FLOWS: dict[str, Callable[[], Flow[Any]]] = {
-    "predict": lambda: prediction.predict(new_session(), "iris", [[1]], None, None, tokens=False),
-    "tensors": lambda: prediction.predict(new_session(), "iris", LARGE, None, None, tokens=False),
-    "explain": lambda: prediction.explain(new_session(), "iris", [[1]], None, {}),
-    "feedback": lambda: learning.feedback(new_session(), "iris", Lesson([[1]], None, [0], None, 1000), OPTIONS),
-    "rollback": lambda: learning.change(new_session(), "iris", "rollback", {"seq": 0}, OPTIONS),
-    "models": lambda: inspection.models(new_session()),
+    "predict": lambda: prediction.predict(new_state(), "iris", [[1]], None, None, tokens=False),
+    "tensors": lambda: prediction.predict(new_state(), "iris", LARGE, None, None, tokens=False),
+    "explain": lambda: prediction.explain(new_state(), "iris", [[1]], None, {}),
+    "feedback": lambda: learning.feedback(new_state(), "iris", Lesson([[1]], None, [0], None, 1000), OPTIONS),
+    "rollback": lambda: learning.change(new_state(), "iris", "rollback", {"seq": 0}, OPTIONS),
+    "models": lambda: inspection.models(new_state()),
 }
 PREDICTION = {"predictions": [[0.5, 0.5]], "labels": ["a"], "model_name": "iris", "model_version": "1", "seq": 0}
 json_values = st.recursive(

@@ -14,7 +14,7 @@ from softstep_client.rows import PREDICT_ROWS_MAX, table_of
 from softstep_client.steps import Attempt, Reply
 from softstep_client.tensors import BINARY_NUMBERS_MIN
 
-from tests.support.client_calls import new_session, run_flow
+from tests.support.client_calls import new_state, run_flow
 from tests.support.running_service import Service
 
 IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
@@ -158,26 +158,26 @@ def test_the_state_of_parts_is_the_oldest() -> None:
         patch.setattr("softstep_client.rows.PREDICT_ROWS_MAX", 1)
         rows = [[1.0]] * 3
         steps, answer = run_flow(
-            predict(new_session(), "m", rows, None, None, tokens=False), [parts[0], facts, *parts[1:]]
+            predict(new_state(), "m", rows, None, None, tokens=False), [parts[0], facts, *parts[1:]]
         )
         assert (answer.seq, answer.epoch, answer.labels) == (5, 1, ["a"] * 3)
         assert [step.request.path for step in steps][2:] == ["/v1/models/m/versions/3:predict"] * 2
         wider = Reply(200, json.dumps(body | {"predictions": [[0.5, 0.4, 0.1]], "seq": 9}).encode())
         more = Reply(200, b'{"classes": ["a", "b", "c"], "dtype": "float64"}')
         outcomes = [parts[0], facts, wider, more]
-        _, error = run_flow(predict(new_session(), "m", rows, None, None, tokens=False), outcomes)
+        _, error = run_flow(predict(new_state(), "m", rows, None, None, tokens=False), outcomes)
         assert type(error) is SoftstepError
 
 
 def test_a_refused_tensor_is_tried_once_for_each_model() -> None:
     """Once a model has taken as JSON what it refused as a tensor, its arrays are sent as JSON at once."""
-    session, array = new_session(), np.ones((BINARY_NUMBERS_MIN, 1))
+    state, array = new_state(), np.ones((BINARY_NUMBERS_MIN, 1))
     body = {"predictions": [[0.5, 0.5]] * len(array), "labels": ["a"] * len(array), "model_version": "1", "seq": 0}
     answer, refused = Reply(200, json.dumps(body).encode()), Reply(400, b"{}")
     facts = Reply(200, b'{"classes": ["a", "b"], "dtype": "float64"}')
     paths = []
     for outcomes in ([refused, Reply(422, b"{}")], [refused, answer, facts], [answer]):
-        steps, _ = run_flow(predict(session, "m", array, None, None, tokens=False), outcomes)
+        steps, _ = run_flow(predict(state, "m", array, None, None, tokens=False), outcomes)
         paths.append([step.request.path for step in steps if isinstance(step, Attempt)])
     tensor, rows = "/v2/models/m/infer", "/v1/models/m:predict"
     assert paths == [[tensor, rows], [tensor, rows, "/v1/models/m/versions/1"], [rows]]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from softstep_client import AsyncSoftstep, Softstep
+from softstep_client.client_state import ClientState
 from softstep_client.options import Options
-from softstep_client.session import Session
 from softstep_client.steps import Flow, Outcome, Step
 
 KINDS = ("sync", "async")
@@ -46,9 +46,9 @@ def make_client(kind: str, url: str, **options: Any) -> Any:
     return Softstep(url, **options) if kind == "sync" else BlockingClient(url, **options)
 
 
-def new_session(timeout: float = 10.0, max_retries: int = 2) -> Session:
+def new_state(timeout: float = 10.0, max_retries: int = 2) -> ClientState:
     """Return the state of a new client."""
-    return Session(Options(timeout, max_retries), {}, set())
+    return ClientState(Options(timeout, max_retries), {}, set())
 
 
 def run_flow(flow: Flow[Any], outcomes: list[Outcome]) -> tuple[list[Step], Any]:

@@ -25,7 +25,7 @@ METADATA_PAUSES = (0.0, 0.05, 0.5)
 CLASSES_CHANGE = "The classes of the model changed during the call; predict again."
 
 
-class Session(NamedTuple):
+class ClientState(NamedTuple):
     """The state of a client; those of `with_options` have other options and share the rest.
 
     Attributes:
@@ -60,20 +60,20 @@ def model_path(model: str, version: int | str | None, call: str = "", protocol: 
     return f"{path}/versions/{version}{call}"
 
 
-def read_json(session: Session, request: ApiRequest) -> Flow[dict[str, Any]]:
+def read_json(state: ClientState, request: ApiRequest) -> Flow[dict[str, Any]]:
     """Send a request and return the JSON object of its answer."""
-    reply: Reply = yield from exchange(request, session.options)
+    reply: Reply = yield from exchange(request, state.options)
     try:
         return parse_json(reply.content)
     except MALFORMED:
         raise other_service(reply, request.event_id) from None
 
 
-def facts_for(session: Session, model: str, version: str, width: int, labels: list[Any]) -> Flow[ModelFacts]:
+def facts_for(state: ClientState, model: str, version: str, width: int, labels: list[Any]) -> Flow[ModelFacts]:
     """Return what is known about a version; read its metadata if an answer does not fit that.
 
     Args:
-        session: The state of the client.
+        state: The state of the client.
         model: The name of the model.
         version: The version that answered.
         width: The number of probabilities of a row of the answer.
@@ -82,13 +82,13 @@ def facts_for(session: Session, model: str, version: str, width: int, labels: li
     Raises:
         SoftstepError: The classes change faster than they are read.
     """
-    known = session.facts.get((model, version))
+    known = state.facts.get((model, version))
     if known is not None and known.fits(width, labels):
         return known
     for pause in METADATA_PAUSES:
         if pause:
             yield Pause(pause)
-        body = yield from read_json(session, ApiRequest("GET", model_path(model, version)))
+        body = yield from read_json(state, ApiRequest("GET", model_path(model, version)))
         try:
             classes, dtype = [str(name) for name in body["classes"]], str(body["dtype"])
         except MALFORMED:
@@ -96,6 +96,6 @@ def facts_for(session: Session, model: str, version: str, width: int, labels: li
         # Classes are added at the end, so that the first ones are those of an earlier answer.
         facts = ModelFacts(classes[:width], dtype)
         if facts.fits(width, labels):
-            session.facts[model, version] = facts
+            state.facts[model, version] = facts
             return facts
     raise SoftstepError(CLASSES_CHANGE)
