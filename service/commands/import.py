@@ -9,6 +9,7 @@ from typing import Any
 
 from service.console import convert_disk_errors, print_result
 from service.convert.converted_model import ConvertedModel
+from service.convert.import_card import write_card
 from service.convert.proof import Proof, model_encoder, prove, prove_expected
 from service.convert.row_files import read_probabilities, read_rows
 from service.convert.source_file import open_source
@@ -41,7 +42,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     proof = prove_source(replace(read, model=model), arguments.rows, arguments.expected)
     with convert_disk_errors():
         folder = next_version_folder(settings.models, arguments.name)
-        write_artifact(folder, proof.artifact)
+        write_artifact(folder, proof.artifact, further=write_card(arguments.name, proof))
     print_proof(folder, proof, as_json=arguments.json)
     return 0
 

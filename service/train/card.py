@@ -1,8 +1,8 @@
 """Write the card of a trained model: a page in Markdown, with pictures beside it, for those who use the model."""
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
+from service.markdown_table import escape_cell, make_table
 from service.store.artifact.artifact import Artifact
 from service.train.card_pictures import draw_columns, draw_confusion, draw_losses, draw_reliability
 from service.train.evaluation import Evaluation
@@ -11,8 +11,6 @@ from service.train.heavy_columns import CLASSES_SHOWN, COLUMNS_SHOWN, HeavyColum
 from service.train.training import FittedModel, PreparedTable
 
 CARD_NAME: Final = "card.md"
-# Longer tables of classes and columns are cut.
-LINES_MAX: Final = 64
 CLASSES_OF_A_PICTURE: Final = 40
 
 
@@ -49,7 +47,10 @@ def _describe_data(prepared: PreparedTable, artifact: Artifact) -> str:
     survey, manifest = prepared.survey, artifact.manifest
     provenance = manifest.provenance
     facts = [
-        ("data", f"`{_escape(provenance['file'])}`, {survey.rows:,} rows, label `{_escape(provenance['label'])}`"),
+        (
+            "data",
+            f"`{escape_cell(provenance['file'])}`, {survey.rows:,} rows, label `{escape_cell(provenance['label'])}`",
+        ),
         ("trained on", f"{artifact.manifest.training.rows if artifact.manifest.training else 0:,} rows"),
         ("held out", f"{survey.held_out:,} rows: {provenance['held_out']}"),
         ("model", f"{manifest.head}, {artifact.n_features:,} columns, {len(manifest.classes)} classes"),
@@ -58,8 +59,8 @@ def _describe_data(prepared: PreparedTable, artifact: Artifact) -> str:
     ]
     if survey.unlabeled:
         facts.insert(1, ("left out", f"{survey.unlabeled:,} rows without a label"))
-    facts += [(name, _escape(provenance[name])) for name in ("weight", "balance") if name in provenance]
-    return _make_table(("", ""), facts)
+    facts += [(name, escape_cell(provenance[name])) for name in ("weight", "balance") if name in provenance]
+    return make_table(("", ""), facts)
 
 
 def _describe_columns(prepared: PreparedTable) -> str:
@@ -71,8 +72,8 @@ def _describe_columns(prepared: PreparedTable) -> str:
         gaps = f"{tally.gaps:,}" if tally is not None and tally.gaps else ""
         values = "" if tally is None else count_values(tally)
         note = "; ".join(part for part in (options, column.note) if part)
-        lines.append((f"`{_escape(column.name)}`", kind, values, gaps, _escape(note)))
-    return f"## Fields\n\n{_make_table(('column', 'field', 'values', 'gaps', ''), lines)}"
+        lines.append((f"`{escape_cell(column.name)}`", kind, values, gaps, escape_cell(note)))
+    return f"## Fields\n\n{make_table(('column', 'field', 'values', 'gaps', ''), lines)}"
 
 
 def _describe_losses(fitted: FittedModel, pictures: dict[str, bytes]) -> str:
@@ -90,7 +91,7 @@ def _describe_losses(fitted: FittedModel, pictures: dict[str, bytes]) -> str:
         )
         for one, loss in fitted.fits
     ]
-    table = _make_table(("C", "trained on", "held out", "steps", "gradient"), lines)
+    table = make_table(("C", "trained on", "held out", "steps", "gradient"), lines)
     ordered = sorted(fitted.fits, key=lambda fit: fit[0].C)
     losses = [loss for _, loss in ordered if loss is not None]
     if len(ordered) == 1 or len(losses) < len(ordered):
@@ -102,7 +103,7 @@ def _describe_losses(fitted: FittedModel, pictures: dict[str, bytes]) -> str:
 def _describe_metrics(artifact: Artifact, evaluation: Evaluation, pictures: dict[str, bytes]) -> str:
     classes, counts = artifact.manifest.classes, evaluation.confusion
     shown = [(name.replace("_", " "), f"{value:g}") for name, value in evaluation.metrics.items()]
-    text = f"## Held-out rows\n\n{_make_table(('metric', ''), shown)}"
+    text = f"## Held-out rows\n\n{make_table(('metric', ''), shown)}"
     lines = []
     for k, name in enumerate(classes):
         if artifact.manifest.head == "multilabel":
@@ -111,8 +112,8 @@ def _describe_metrics(artifact: Artifact, evaluation: Evaluation, pictures: dict
             right = int(counts[k, k])
             missed, false = int(counts[k].sum()) - right, int(counts[:, k].sum()) - right
         precision, recall = (f"{right / total:.3f}" if total else "" for total in (right + false, right + missed))
-        lines.append((_escape(name), f"{right + missed:,}", precision, recall))
-    text += f"\n\n{_make_table(('class', 'rows', 'precision', 'recall'), lines)}"
+        lines.append((escape_cell(name), f"{right + missed:,}", precision, recall))
+    text += f"\n\n{make_table(('class', 'rows', 'precision', 'recall'), lines)}"
     if artifact.manifest.head == "multilabel" or len(classes) > CLASSES_OF_A_PICTURE:
         return text
     picture = _add(pictures, draw_confusion(classes, counts), "Confusion matrix: the rows of each class by prediction")
@@ -136,11 +137,11 @@ def _describe_heavy(heavy: dict[str, list[HeavyColumn]], pictures: dict[str, byt
     )
     drawn = draw_columns({name: columns for name, columns in heavy.items() if columns})
     lines = [
-        (_escape(name), ", ".join(f"`{_escape(column.name)}` {column.effect:+.3g}" for column in columns))
+        (escape_cell(name), ", ".join(f"`{escape_cell(column.name)}` {column.effect:+.3g}" for column in columns))
         for name, columns in heavy.items()
     ]
     picture = _add(pictures, drawn, "Heaviest columns of each class")
-    return f"{text}\n\n{picture}\n\n{_make_table(('class', 'columns'), lines)}"
+    return f"{text}\n\n{picture}\n\n{make_table(('class', 'columns'), lines)}"
 
 
 def _add(pictures: dict[str, bytes], drawn: dict[str, bytes], description: str) -> str:
@@ -151,20 +152,3 @@ def _add(pictures: dict[str, bytes], drawn: dict[str, bytes], description: str) 
         f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{dark}">\n'
         f'  <img src="{light}" alt="{description}">\n</picture>'
     )
-
-
-def _make_table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown, cut after LINES_MAX lines."""
-    every = list(lines)
-    rows = [titles, ["---"] * len(titles), *every[:LINES_MAX]]
-    if len(every) > LINES_MAX:
-        rows.append([f"and {len(every) - LINES_MAX} more", *[""] * (len(titles) - 1)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _escape(text: str) -> str:
-    """Return a text that is one cell of a table, whatever it has."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    for sign in "\\|`<":
-        plain = plain.replace(sign, f"\\{sign}" if sign != "`" else "'")
-    return plain

@@ -80,6 +80,18 @@ def test_probabilities_of_a_file_are_the_proof(tmp_path: Path, capsys: pytest.Ca
     assert manifest.training.rows == 60
     assert manifest.provenance["source"] == "Vowpal Wabbit 9.11.9"
     assert len(manifest.examples or ()) == 8
+    card = (models / "oaa" / "1" / "card.md").read_text()
+    assert card.startswith("# oaa\n\n|  |  |\n| --- | --- |\n| source | Vowpal Wabbit 9.11.9 |\n")
+    for line in (
+        f"| SHA-256 of the source | `{manifest.provenance['source_sha256']}` |",
+        "| model | ovr, 2,048 columns, float32 |",
+        "| classes | 1, 2, 3 |",
+        "| trained on | 60 rows |",
+        "| compared with | expected probabilities |",
+        "| `user*item` | cross | 512 | of user and item |",
+    ):
+        assert line in card.splitlines()
+    assert card.count("\n| {") == 3
 
 
 def test_a_difference_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
