@@ -6,6 +6,7 @@
     boolean    (B,) Arrow booleans                     Parquet, JSON Lines
     text       (B,) Arrow strings                      Parquet, JSON Lines
     object     B lists and objects                     Parquet, JSON Lines
+    vector     (B, size) float64, none of it missing   Parquet
     empty      nothing: all values are missing         Parquet, JSON Lines
     mixed      nothing: values of several types        JSON Lines
     other      nothing: dates, times, bytes            Parquet
@@ -26,7 +27,7 @@ from service.errors import TrainingError
 from service.fields.refusals import quote
 from service.softmax.arrays import Doubles
 
-CellKind = Literal["cell", "number", "boolean", "text", "object", "empty", "mixed", "other"]
+CellKind = Literal["cell", "number", "boolean", "text", "object", "vector", "empty", "mixed", "other"]
 
 # A number as JSON has it, and also +1, 1. and .5. Leading zeros make a code, such as 01067; so do separators in 1,000.
 NUMBER: Final = r"^[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
@@ -35,6 +36,7 @@ BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "Fa
 BOOLEAN_TEXTS: Final = pa.array(list(BOOLEANS))
 # A few columns of Parquet have these: numbers that float64 holds, or rounds.
 NUMBER_TYPES: Final = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+LIST_TYPES: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 OBJECT_TYPES: Final = (
     pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_map, pa.types.is_struct
 )  # fmt: skip
@@ -61,8 +63,6 @@ def wrap_arrow(array: Any) -> Cells:  # noqa: ANN401  # pyarrow has no types
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_null(array.type):
-        return Cells("empty")
     if any(is_type(array.type) for is_type in NUMBER_TYPES):
         return Cells("number", array.cast(pa.float64(), safe=False))
     if pa.types.is_boolean(array.type):
@@ -72,8 +72,9 @@ def wrap_arrow(array: Any) -> Cells:  # noqa: ANN401  # pyarrow has no types
         texts.validate(full=True)
         return Cells("text", texts)
     if any(is_type(array.type) for is_type in OBJECT_TYPES):
-        return Cells("object", list(map(_plain, array.to_pylist())))
-    return Cells("other")
+        vectors = _to_vectors(array)
+        return Cells("object", list(map(_plain, array.to_pylist()))) if vectors is None else Cells("vector", vectors)
+    return Cells("empty" if pa.types.is_null(array.type) else "other")
 
 
 def wrap_objects(values: list[Any]) -> Cells:
@@ -96,6 +97,8 @@ def list_present(cells: Cells, n_rows: int) -> NDArray[np.bool_]:
         return np.fromiter((value is not None for value in cells.values), np.bool_, n_rows)
     if cells.values is None:
         return np.zeros(n_rows, np.bool_)
+    if cells.kind == "vector":
+        return np.ones(n_rows, np.bool_)
     if cells.kind == "number":
         return ~np.isnan(to_numbers(cells, n_rows))
     present: NDArray[np.bool_] = cells.values.is_valid().to_numpy(zero_copy_only=False)
@@ -148,8 +151,8 @@ def to_categories(cells: Cells, n_rows: int, kinds: frozenset[type]) -> list[Any
     return [_to_category(value, kinds) for value in values]
 
 
-def to_objects(cells: Cells, n_rows: int) -> list[Any]:
-    """Return B lists or objects, None where one is missing."""
+def to_objects(cells: Cells, n_rows: int) -> Any:  # noqa: ANN401  # one of two forms
+    """Return B lists or objects, None where one is missing; or vectors (B, size)."""
     return [None] * n_rows if cells.kind == "empty" else cells.values
 
 
@@ -190,6 +193,20 @@ def _to_category(text: str | None, kinds: frozenset[type]) -> object:
     if int in kinds and re.match(NUMBER, text):
         return float(text)
     return text
+
+
+def _to_vectors(array: Any) -> Doubles | None:  # noqa: ANN401
+    """Return lists of as many numbers as each other, none of them missing, as vectors (B, size); or None for others."""
+    if not any(is_list(array.type) for is_list in LIST_TYPES) or array.null_count or not len(array):
+        return None
+    flat = array.flatten()
+    if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)) or flat.null_count or not len(flat):
+        return None
+    # The shortest list times the number of lists is the number of all numbers only if all are as long.
+    if pc.min(pc.list_value_length(array)).as_py() * len(array) != len(flat):
+        return None
+    vectors: Doubles = flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    return vectors
 
 
 def _float(value: float | None) -> float | None:

@@ -93,7 +93,7 @@ class ColumnTally:
         self.trained += used_count
         self.gaps += int(np.count_nonzero(used)) - used_count
         if cells.kind != "empty":
-            self.kinds.add(cells.kind)
+            self.kinds.add("object" if cells.kind == "vector" else cells.kind)
         if numbers is not None:
             self._add_numbers(numbers, present, counted)
             if self._counts_numbers:
@@ -104,24 +104,33 @@ class ColumnTally:
             self._count_values(cells.values.filter(pa.array(used)))
         elif cells.kind == "object":
             self._add_objects(cells.values, counted)
+        elif cells.kind == "vector":
+            self.is_bag = False
+            self._set_size({cells.values.shape[1]})
+            self._add_vectors(cells.values[counted])
 
     def _add_objects(self, values: list[Any], counted: Booleans) -> None:
         """Count lists and objects."""
         found = [value for value in values if value is not None]
         self.is_bag = self.is_bag and all(map(is_bag, found))
-        sizes = {len(value) if isinstance(value, list) else 0 for value in found}
         if self.is_vector and found:
-            if self.vector_size is None:
-                self.vector_size = max(sizes)
-                self.moments = Moments(max(self.vector_size, 1))
-            self.is_vector = sizes == {self.vector_size} != {0} and all(
-                NUMBERS.issuperset(map(type, value)) for value in found
-            )
+            self._set_size({len(value) if isinstance(value, list) else 0 for value in found})
+            self.is_vector = self.is_vector and all(NUMBERS.issuperset(map(type, value)) for value in found)
         if self.is_vector and self.vector_size is not None:
             vectors = [value for value, is_counted in zip(values, counted, strict=True) if is_counted]
-            numbers = np.array(vectors, np.float64).reshape(-1, self.vector_size)
-            self.is_infinite = self.is_infinite or not np.isfinite(numbers).all()
-            self.moments.add(numbers)
+            self._add_vectors(np.array(vectors, np.float64).reshape(-1, self.vector_size))
+
+    def _set_size(self, sizes: set[int]) -> None:
+        """Compare the sizes of the lists of a block with those before it."""
+        if self.vector_size is None:
+            self.vector_size = max(sizes)
+            self.moments = Moments(max(self.vector_size, 1))
+        self.is_vector = self.is_vector and sizes == {self.vector_size} != {0}
+
+    def _add_vectors(self, vectors: Doubles) -> None:
+        if self.is_vector:
+            self.is_infinite = self.is_infinite or not np.isfinite(vectors).all()
+            self.moments.add(vectors)
 
     def _add_texts(self, cells: Cells, first: int, present: Booleans, used: Booleans) -> None:
         """Count texts, or cells of CSV, which may be numbers or booleans."""

@@ -23,7 +23,7 @@ TAKEN = {
     "category": {"cell", "number", "boolean", "text"},
     "text": {"cell", "text"},
     "bag": {"object"},
-    "vector": {"object"},
+    "vector": {"object", "vector"},
 }
 
 
@@ -59,7 +59,8 @@ def read_values(field: ValueRecord, cells: Cells, first: int, n_rows: int) -> Va
         case TextField():
             return to_texts(cells, n_rows)
         case _:
-            return to_objects(cells, n_rows)
+            objects: Values = to_objects(cells, n_rows)
+            return objects
 
 
 @contextmanager

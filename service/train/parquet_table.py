@@ -12,6 +12,8 @@ from service.fields.refusals import quote
 from service.train.cell_values import wrap_arrow
 from service.train.data_table import BLOCK_ROWS_MAX, DataBlock, refuse_damage
 
+# Memory of a block: rows of long vectors come in blocks of fewer rows.
+BLOCK_BYTES: Final = 16 << 20
 # Columns are read by so many bytes, so that a row group of any size needs little memory.
 BUFFER_BYTES: Final = 1 << 16
 
@@ -32,6 +34,8 @@ class ParquetTable:
         with self._open() as file:
             names = tuple(file.schema_arrow.names)
             n_rows: int = file.metadata.num_rows
+            groups = range(file.metadata.num_row_groups)
+            n_bytes = sum(file.metadata.row_group(i).total_byte_size for i in groups)
         if not n_rows:
             raise TrainingError("the file has no rows")
         if len(set(names)) < len(names):
@@ -39,6 +43,7 @@ class ParquetTable:
             raise TrainingError(f"the file has the column {quote(twice)} more than once")
         self.names: tuple[str, ...] | None = names
         self.n_rows: int | None = n_rows
+        self._block_rows: Final = max(min(BLOCK_ROWS_MAX, BLOCK_BYTES * n_rows // max(n_bytes, 1)), 1)
 
     def read_blocks(self, names: Collection[str] | None = None) -> Generator[DataBlock]:
         """Yield the blocks of the file in order."""
@@ -47,7 +52,7 @@ class ParquetTable:
         try:
             with refuse_damage(), self._open() as file:
                 # One thread decodes while others use the block before; threads of Arrow take twice the work.
-                for batch in file.iter_batches(BLOCK_ROWS_MAX, columns=listed, use_threads=False):
+                for batch in file.iter_batches(self._block_rows, columns=listed, use_threads=False):
                     columns = dict(zip(batch.schema.names, map(wrap_arrow, batch.columns), strict=True))
                     yield DataBlock(first, batch.num_rows, {name: columns[name] for name in listed})
                     first += batch.num_rows

@@ -131,6 +131,8 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
             "price": pa.array([1, 2], pa.decimal128(5, 2)),
             "word": pa.array(["a", None]).dictionary_encode(),
             "names": pa.array([["x", "y"], None]),
+            "numbers": pa.array([[1.5, 2.0], [3.0, 4.0]], pa.list_(pa.float32())),
+            "some": pa.array([[1.5, 2.0], [3.0]]),
             "counts": pa.array([[("x", 1.5)], None], pa.map_(pa.string(), pa.float64())),
             "parts": pa.array([{"x": 1.0, "y": None}, None], pa.struct([("x", pa.float64()), ("y", pa.float64())])),
             "day": pa.array([1, 2], pa.date32()),
@@ -142,7 +144,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     kinds = {name: column.kind for name, column in block.columns.items()}
     assert kinds == {
         "whole": "number", "price": "number", "word": "text", "names": "object", "counts": "object",
-        "parts": "object", "day": "other", "nothing": "empty",
+        "parts": "object", "numbers": "vector", "some": "object", "day": "other", "nothing": "empty",
     }  # fmt: skip
     assert to_numbers(block.columns["price"], 2).tolist() == [1.0, 2.0]
     assert to_texts(block.columns["word"], 2) == ["a", None]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.commands import train as command
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.artifact_loader import load_artifact
 from service.store.artifact.field_layout import WIDEST
@@ -413,6 +414,36 @@ def test_a_killed_training_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert list(scratch.iterdir()) == []
     assert not (tmp_path / "models").exists()
+
+
+def test_trainings_at_the_same_time_write_versions_of_their_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training takes the number in the moment before the write; this one takes the next."""
+    folders = iter([tmp_path / "models" / "toy" / "1", tmp_path / "models" / "toy" / "2"])
+    trained(data, tmp_path)
+    monkeypatch.setattr(command, "next_version_folder", lambda *_: next(folders))
+    assert train(data, tmp_path).stdout.endswith("toy/2\n")
+
+
+def test_vectors_of_parquet_and_of_json_give_the_same_model(tmp_path: Path) -> None:
+    """With and without gaps; Parquet's are read without an object for each number."""
+    random = np.random.default_rng(5)
+    rows: list[Row] = []
+    for i in range(300):
+        vector = np.round(random.normal(i % 3, 1, 4), 3).tolist()
+        rows.append({"full": vector, "gaps": None if i % 7 == 0 else vector[::-1], "label": COLORS[i % 3]})
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    table = pa.Table.from_pylist(rows)
+    lists = pa.list_(pa.float64(), 4)
+    fixed = table.set_column(0, "full", table["full"].cast(lists)).set_column(1, "gaps", table["gaps"].cast(lists))
+    artifacts = [trained(tmp_path / "rows.jsonl", tmp_path)]
+    for form in (table, fixed):
+        pq.write_table(form, tmp_path / "rows.parquet")
+        artifacts.append(trained(tmp_path / "rows.parquet", tmp_path))
+    assert {artifact.content_sha256 for artifact in artifacts} == {artifacts[0].content_sha256}
+    assert [field["kind"] for field in artifacts[0].manifest.describe_fields()] == ["vector", "vector"]
+    assert artifacts[0].n_features == 9
 
 
 def test_training_options_are_checked(data: Path, tmp_path: Path) -> None:
