@@ -24,6 +24,7 @@ from service.optional_packages import resolve_optional
 # By kind: the function that reads it, imported when it is needed, because some need packages of the extra.
 READERS: Final = {
     "layers": "service.convert.layers.layer_model:read_layer_source",
+    "onnx": "service.convert.graphs.graph_source:read_onnx_source",
     "skops": "service.convert.scikit.skops_source:read_skops_source",
     "vowpal": "service.convert.vowpal.vowpal_source:read_vowpal_source",
 }
@@ -55,8 +56,6 @@ def read_source(path: Path, options: SourceOptions) -> ReadSource:
     """
     with open_source(path) as file:
         kind = find_kind(file, path)
-    if kind not in READERS:
-        raise ConversionError(f"sources of the kind {kind} are not read yet")
     read = cast("Any", resolve_optional(READERS[kind], "softstep import", "convert"))
     return cast("ReadSource", read(path, options))
 

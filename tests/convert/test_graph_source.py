@@ -15,6 +15,7 @@ from service.convert.graphs.graph_export import input_forms
 from service.convert.graphs.graph_file import check_onnx, is_expressible
 from service.convert.graphs.graph_source import ConvertedGraph, read_graph
 from service.convert.proof import feature_encoder, prove
+from service.convert.source_options import SourceOptions
 from service.errors import ConversionError
 from service.fields.generated_rows import RowGenerator
 from service.learn.state import LearnerState
@@ -56,7 +57,7 @@ def read_back(artifact: Artifact, path: Path) -> ConvertedGraph:
 def test_golden_graphs(name: str) -> None:
     """The artifact has the probabilities of scikit-learn and PyTorch, and those of onnxruntime on generated rows."""
     facts = json.loads((GOLDEN / f"{name}.json").read_text())
-    converted = read_graph(GOLDEN / f"{name}.onnx", head=facts.get("head"))
+    converted = read_graph(GOLDEN / f"{name}.onnx", SourceOptions(head=facts.get("head")))
     assert list(converted.model.classes) == facts["classes"]
     assert converted.source is not None
     proof = prove(converted.model, converted.source)
@@ -68,7 +69,7 @@ def test_golden_graphs(name: str) -> None:
 
 def test_golden_graphs_become_the_heads_and_fields_that_they_mean() -> None:
     """One of each kind."""
-    models = {name: read_graph(GOLDEN / f"{name}.onnx", head="softmax").model for name in GRAPHS}
+    models = {name: read_graph(GOLDEN / f"{name}.onnx", SourceOptions(head="softmax")).model for name in GRAPHS}
     heads = {name: model.head for name, model in models.items()}
     assert {head: {name for name in heads if heads[name] == head} for head in ("sigmoid", "multilabel", "ovr")} == {
         "sigmoid": {
@@ -97,22 +98,40 @@ def test_a_graph_that_ends_with_logits_needs_a_head() -> None:
     with pytest.raises(ConversionError, match="it has logits and no probabilities; name the head with --head"):
         read_graph(path)
     for head in ("softmax", "multilabel", "ovr"):
-        converted = read_graph(path, head=head)  # type: ignore[arg-type]
+        converted = read_graph(path, SourceOptions(head=head))  # type: ignore[arg-type]
         assert converted.source is not None
         assert prove(converted.model, converted.source).artifact.manifest.head == head
     with pytest.raises(ConversionError, match="a sigmoid head has one logit"):
-        read_graph(path, head="sigmoid")
+        read_graph(path, SourceOptions(head="sigmoid"))
 
 
 def test_names_that_are_given() -> None:
     """Classes and features have the names of the caller, and as many."""
     path = GOLDEN / "torch_softmax.onnx"
-    model = read_graph(path, classes=["x", "y", "z"], features=list("abcd")).model
+    model = read_graph(path, SourceOptions(classes=["x", "y", "z"], features=list("abcd"))).model
     assert (list(model.classes), list(model.features or ())) == (["x", "y", "z"], list("abcd"))
     with pytest.raises(ConversionError, match="it has 3 classes, and 2 names are given"):
-        read_graph(path, classes=["x", "y"])
+        read_graph(path, SourceOptions(classes=["x", "y"]))
     with pytest.raises(ConversionError, match="a row has 4 numbers, and 2 names are given"):
-        read_graph(path, features=["a", "b"])
+        read_graph(path, SourceOptions(features=["a", "b"]))
+
+
+def test_an_embedding_in_front_is_a_vector() -> None:
+    """The only input, as one value of a row; its scaling is that of the graph."""
+    for name in ("torch_normalized", "logistic_names"):
+        converted = read_graph(GOLDEN / f"{name}.onnx", SourceOptions(vector="embedding"))
+        assert [(field["name"], field["kind"]) for field in converted.model.fields or ()] == [("embedding", "vector")]
+        assert converted.source is not None
+        assert prove(converted.model, converted.source).difference < 1e-5
+
+
+def test_training_rows_need_the_scaler_of_the_graph() -> None:
+    """Its means and scales are those of the training rows."""
+    training = read_graph(GOLDEN / "logistic_names.onnx", SourceOptions(training_rows=150)).model.training
+    assert training is not None
+    assert training["rows"] == 150
+    assert training["mean"][0] == pytest.approx(5.843, abs=0.01)
+    assert read_graph(GOLDEN / "torch_softmax.onnx", SourceOptions(training_rows=150)).model.training is None
 
 
 @pytest.mark.parametrize("name", SHIPPED_NAMES)

@@ -104,7 +104,7 @@ def find_logistic(matrix: SymbolicMatrix) -> SymbolicMatrix | None:
 
 def are_opposite(one: SymbolicMatrix, other: SymbolicMatrix) -> bool:
     """Return whether one matrix is the negative of another one of its width."""
-    total = _list_weights(SymbolicMatrix((SumBlock(one, other),)))
+    total = _list_weights(SymbolicMatrix((SumBlock.of_matrices(one, other),)))
     sizes = _list_weights(other)
     largest = max((float(np.abs(part).max(initial=0)) for part in sizes), default=0.0)
     return all(float(np.abs(part).max(initial=0)) <= TOLERANCE * max(largest, 1.0) for part in total)

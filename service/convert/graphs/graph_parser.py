@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from service.convert.graphs.graph_session import DTYPES
+from service.convert.source_file import open_source
 from service.errors import ConversionError
 
 # A file of 16 million weights; its parse takes some four times as much memory.
@@ -117,14 +118,10 @@ def read_graph_file(path: Path) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        ConversionError: It is too large.
-        OSError: It cannot be read.
+        ConversionError: It is too large, no regular file, or cannot be read.
     """
-    with path.open("rb") as file:
-        raw = file.read(GRAPH_BYTES_MAX + 1)
-    if len(raw) > GRAPH_BYTES_MAX:
-        raise ConversionError(f"the file has more than {GRAPH_BYTES_MAX >> 20} MiB")
-    return raw
+    with open_source(path, GRAPH_BYTES_MAX) as file:
+        return file.read(GRAPH_BYTES_MAX)
 
 
 def parse_graph(raw: bytes) -> Graph:
@@ -138,6 +135,7 @@ def parse_graph(raw: bytes) -> Graph:
         model.ParseFromString(raw)
     except DecodeError:
         raise ConversionError("the file is no ONNX model, or it is nested too deeply") from None
+    _check_names(model)
     if not model.HasField("graph") or not model.opset_import or not model.ir_version:
         raise ConversionError("the file is no ONNX model")
     versions = {opset.domain: opset.version for opset in model.opset_import}
@@ -201,6 +199,19 @@ def show(name: str) -> str:
     """Return a name of a graph in quotes, shortened and printable."""
     printable = "".join(c if c.isprintable() else "?" for c in name[:SHOWN_MAX])
     return f'"{printable}{"…" if len(name) > SHOWN_MAX else ""}"'
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """Raise ConversionError if a name is not UTF-8: it would be bytes, and not a text."""
+    graph = model.graph
+    names: list[Any] = [model.producer_name, model.producer_version, *(opset.domain for opset in model.opset_import)]
+    names += [text for entry in model.metadata_props for text in (entry.key, entry.value)]
+    names += [one.name for part in (graph.input, graph.output, graph.initializer) for one in part]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(name, str) for name in names):
+        raise ConversionError("a name of the graph is not UTF-8")
 
 
 def _read_constants(graph: onnx.GraphProto) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import onnx
 from service.convert.columns.raw_inputs import ColumnError, RawInputs
 from service.convert.columns.symbolic_blocks import NumberBlock
 from service.convert.columns.symbolic_matrix import SymbolicMatrix
-from service.convert.converted_model import ConvertedModel, Doubles, Head, Row
+from service.convert.converted_model import ConvertedModel, Doubles, Row
 from service.convert.graphs.graph_export import FEATURES, THRESHOLD
 from service.convert.graphs.graph_head import FoundHead, find_head, name_classes_of
 from service.convert.graphs.graph_metadata import OWN_PRODUCER, read_names
@@ -22,10 +22,12 @@ from service.convert.graphs.graph_walk import find_optional, find_values
 from service.convert.graphs.layer_weights import make_layers
 from service.convert.graphs.table_operators import read_flag
 from service.convert.head_probabilities import to_probabilities
+from service.convert.source_options import ReadSource, SourceOptions
 from service.errors import ConversionError
 
 # What skl2onnx and the export call the probabilities.
 PROBABILITIES: Final = ("probabilities", "probabilities_", "output_probability", "probability")
+NO_OPTIONS: Final = SourceOptions()
 LABELS: Final = ("label", "label_", "output_label")
 
 
@@ -93,24 +95,41 @@ class OnnxSource:
         return made
 
 
-def read_graph(
-    path: Path, *, head: Head | None = None, classes: Sequence[str] = (), features: Sequence[str] = ()
-) -> ConvertedGraph:
+def read_onnx_source(path: Path, options: SourceOptions) -> ReadSource:
+    """Read an ONNX file for `softstep import`.
+
+    Raises:
+        ConversionError: As for `read_graph`.
+    """
+    converted = read_graph(path, options)
+    return ReadSource(converted.model, converted.source, "onnxruntime")
+
+
+def read_graph(path: Path, options: SourceOptions = NO_OPTIONS) -> ConvertedGraph:
     """Read an ONNX file.
 
     Args:
         path: The file.
-        head: The head, if the graph ends with logits.
-        classes: The names of the classes, in the order of the columns; empty for those of the graph.
-        features: The names of the numbers of the only input; empty for those of the graph.
+        options: The head, if the graph ends with logits; the names of the classes and of the numbers of the only input,
+            or that input as a vector; and the number of training rows.
 
     Raises:
         ConversionError: The graph cannot be read or converted; the message names the node and its operator.
-        OSError: The file cannot be read.
     """
     raw = read_graph_file(path)
     graph = parse_graph(raw)
-    inputs = list_graph_inputs(graph, features)
+    try:
+        return _convert(raw, graph, options)
+    except RecursionError:
+        raise ConversionError("the graph has too many steps behind each other") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # Exporters write parts that fit each other; a file may be put together by hand.
+        raise ConversionError("the parts of the graph contradict each other") from None
+
+
+def _convert(raw: bytes, graph: Graph, options: SourceOptions) -> ConvertedGraph:
+    inputs = list_graph_inputs(graph, options.features, options.vector)
+    inputs.raw.note_rows(options.training_rows)
     output = find_output(graph, inputs)
     label = next((name for name in graph.outputs if name in LABELS), None)
     try:
@@ -118,8 +137,8 @@ def read_graph(
         with np.errstate(all="ignore"):
             values = find_values(graph, inputs.values, [output])
             labels = None if label is None else find_optional(graph, inputs.values, label)
-            found = find_head(values[output], head)
-            names = name_classes_of(found, labels, tuple(classes) or read_names(graph, "classes"))
+            found = find_head(values[output], options.head)
+            names = name_classes_of(found, labels, tuple(options.classes) or read_names(graph, "classes"))
             layers, choice = make_layers(found.logits, inputs.raw, inputs.vectors)
     except ColumnError as error:
         raise ConversionError(f"the output {show(output)}: {error}") from None
@@ -164,10 +183,11 @@ def _widen(form: InputForm, model: ConvertedModel) -> InputForm:
     return form._replace(datatype=onnx.TensorProto.FLOAT) if is_number else form
 
 
-def list_graph_inputs(graph: Graph, features: Sequence[str]) -> GraphInputs:
+def list_graph_inputs(graph: Graph, features: Sequence[str], vector: str = "") -> GraphInputs:
     """Return the inputs of a graph as values of a row.
 
-    The columns of an only input are values of their own. Of several inputs one of more than one column is a vector.
+    The columns of an only input are values of their own, unless it is a vector, which then has this name. Of several
+    inputs one of more than one column is a vector.
 
     Raises:
         ConversionError: The names do not fit, or two of them are equal.
@@ -177,7 +197,8 @@ def list_graph_inputs(graph: Graph, features: Sequence[str]) -> GraphInputs:
     forms, vectors = [], []
     for one in graph.inputs:
         first, width = len(inputs), one.width
-        if width > 1 and len(graph.inputs) == 1 and not is_own_field(graph, one.name):
+        is_only = len(graph.inputs) == 1
+        if width > 1 and is_only and not vector and not is_own_field(graph, one.name):
             names = tuple(features) or read_names(graph, "features") or tuple(f"feature_{i}" for i in range(width))
             if len(names) != width:
                 raise ConversionError(f"a row has {width} numbers, and {len(names)} names are given")
@@ -185,11 +206,12 @@ def list_graph_inputs(graph: Graph, features: Sequence[str]) -> GraphInputs:
         elif width > 1:
             if one.datatype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
                 raise ConversionError(f"the input {show(one.name)} has several values that are no numbers")
-            names = tuple(f"{one.name}[{i}]" for i in range(width))
-            forms.append(InputForm(one.name, one.datatype, (one.name,), width))
-            vectors.append((one.name, first, first + width))
+            name = vector if is_only and vector else one.name
+            names = tuple(f"{name}[{i}]" for i in range(width))
+            forms.append(InputForm(one.name, one.datatype, (name,), width))
+            vectors.append((name, first, first + width))
         else:
-            names = tuple(features) if len(graph.inputs) == 1 and features else (one.name,)
+            names = tuple(features) if is_only and features else (one.name,)
             forms.append(InputForm(one.name, one.datatype, names))
         try:
             inputs.add_all(names)

@@ -10,7 +10,7 @@ from service.convert.graphs import linear_operators as linear
 from service.convert.graphs import shape_operators as shapes
 from service.convert.graphs import table_operators as tables
 from service.convert.graphs.graph_parser import Graph, GraphNode
-from service.convert.graphs.graph_values import Value
+from service.convert.graphs.graph_values import Columns, Value
 from service.convert.graphs.node_reading import Call
 from service.errors import ConversionError
 
@@ -64,6 +64,8 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     ML + "Scaler": linear.scaler,
     ML + "ZipMap": heads.zip_map,
 }
+# Parts of matrices that all nodes make together: thousands of nodes on thousands of parts.
+WORK_MAX: Final = 1 << 20
 # They split texts otherwise than scikit-learn does.
 TEXT_OPERATORS: Final = frozenset(
     ("StringNormalizer", "StringSplit", "RegexFullMatch", "StringConcat", "TfIdfVectorizer", "com.microsoft.Tokenizer")
@@ -88,9 +90,13 @@ def find_values(graph: Graph, inputs: Mapping[str, Value], outputs: Sequence[str
             needed |= set(filter(None, node.inputs))
             chosen.append(node)
     values: dict[str, Value] = {**graph.constants, **inputs}
+    work = 0
     for node in reversed(chosen):
         made = _run(node, [values.get(name) for name in node.inputs])
         values |= dict(zip(node.outputs, made, strict=False))
+        work += sum(len(value.matrix.blocks) for value in made if isinstance(value, Columns))
+        if work > WORK_MAX:
+            raise node.refuse("the graph has too many steps on too many parts of a row")
     return values
 
 

@@ -19,6 +19,8 @@ from service.convert.graphs.level_blocks import Level
 from service.softmax.arrays import Doubles, Integers
 from service.store.artifact.manifest import LAYERS_MAX
 
+# Parts of a matrix, each counted for each path from it to the output: a sum that is added to itself doubles its paths.
+PATHS_MAX: Final = 50_000
 ACTIVATIONS: Final[dict[str, Activation]] = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh"}
 
 
@@ -41,6 +43,7 @@ class LayerSink:
         levels: The weights of each level.
         numbers: Functions of numbers, with their weights.
         categories: Categories, with their weights.
+        paths: How many parts of matrices had weights so far.
     """
 
     n_outputs: int
@@ -48,6 +51,7 @@ class LayerSink:
     levels: dict[Level, Doubles]
     numbers: list[tuple[NumberBlock, Doubles]]
     categories: list[tuple[CategoryReading, Doubles]]
+    paths: int = 0
 
     @classmethod
     def of_matrix(cls, matrix: SymbolicMatrix) -> "LayerSink":
@@ -59,6 +63,9 @@ class LayerSink:
     def add_bias(self, bias: Doubles) -> None:
         """Add (K,) numbers to the bias."""
         self.bias += bias
+        self.paths += 1
+        if self.paths > PATHS_MAX:
+            raise ColumnError("there are too many paths from a row to the output")
 
     def add_numbers(self, block: NumberBlock, weights: Doubles) -> None:
         """Add the weights (N, K) of functions of numbers."""

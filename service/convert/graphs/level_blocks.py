@@ -84,33 +84,46 @@ class LevelBlock(SymbolicBlock):
 
 @dataclass(frozen=True, eq=False)
 class SumBlock(SymbolicBlock):
-    """The sum of two matrices of one width.
+    """Columns of the sum of two matrices of one width, each times a factor, plus a shift.
 
     Attributes:
-        one: (N columns)
-        other: (N columns)
+        parts: Both matrices.
+        columns: (N,) int64, the columns of the sum.
+        factor: (N,) float64.
+        shift: (N,) float64.
     """
 
-    one: SymbolicMatrix
-    other: SymbolicMatrix
+    parts: tuple[SymbolicMatrix, SymbolicMatrix]
+    columns: Integers
+    factor: Doubles
+    shift: Doubles
+
+    @classmethod
+    def of_matrices(cls, one: SymbolicMatrix, other: SymbolicMatrix) -> "SumBlock":
+        """Return the sum of two matrices."""
+        n = one.width
+        return cls((one, other), np.arange(n), np.ones(n), np.zeros(n))
 
     @property
     def width(self) -> int:
         """The number N of columns."""
-        return self.one.width
+        return len(self.columns)
 
     def select(self, columns: Integers) -> "SumBlock":
         """Return the block of some columns, in the given order."""
-        return SumBlock(self.one.select(columns), self.other.select(columns))
+        return SumBlock(self.parts, self.columns[columns], self.factor[columns], self.shift[columns])
 
     def scale(self, factor: Doubles, shift: Doubles) -> "SumBlock":
         """Return the block of each column times a factor, plus a shift."""
-        return SumBlock(self.one.scale(factor, shift), self.other.scale(factor, np.zeros_like(shift)))
+        return replace(self, factor=self.factor * factor, shift=self.shift * factor + shift)
 
     def add_weights(self, weights: Doubles, sink: WeightSink) -> None:
         """Add the weights of the columns to those of both matrices."""
-        self.one.add_weights(weights, sink)
-        self.other.add_weights(weights, sink)
+        sink.add_bias(self.shift @ weights)
+        spread = np.zeros((self.parts[0].width, weights.shape[1]))
+        np.add.at(spread, self.columns, weights * self.factor[:, None])
+        for part in self.parts:
+            part.add_weights(spread, sink)
 
 
 def apply_function(

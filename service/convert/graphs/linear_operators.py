@@ -173,7 +173,7 @@ def _scale(value: Columns, constant: Constant, numbers: Numbers) -> Columns:
 def _sum(one: Columns, other: Columns) -> Columns:
     if one.tail != other.tail:
         raise ColumnError("it adds matrices of different widths")
-    return one.with_matrix(SymbolicMatrix((SumBlock(one.take_numbers(), other.take_numbers()),)))
+    return one.with_matrix(SymbolicMatrix((SumBlock.of_matrices(one.take_numbers(), other.take_numbers()),)))
 
 
 def _mix(value: Columns, matrix: Doubles, shift: Doubles | None) -> Columns:

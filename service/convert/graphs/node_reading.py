@@ -37,9 +37,11 @@ class Call(NamedTuple):
         """
         value = self.values[place] if place < len(self.values) else None
         if value is None and name in self.node.attributes:
-            return np.asarray(self.node.attributes[name])
+            value = np.asarray(self.node.attributes[name])
         if value is not None and not isinstance(value, np.ndarray):
             raise ColumnError("an input that must be a constant depends on the row")
+        if value is not None and value.dtype == np.object_:
+            raise ColumnError("a text is used as a number")
         return value
 
     def need_constant(self, place: int, name: str = "") -> NDArray[Any]:

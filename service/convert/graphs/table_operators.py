@@ -16,7 +16,7 @@ from service.convert.columns.table_blocks import OneHotBlock, TableBlock
 from service.convert.graphs.field_nodes import MISSING_INTEGER, MISSING_TEXT
 from service.convert.graphs.gap_operators import TABLE_CELLS_MAX
 from service.convert.graphs.graph_parser import ROW_VALUES_MAX
-from service.convert.graphs.graph_values import INTEGERS, Columns, Reduction, Value
+from service.convert.graphs.graph_values import INTEGERS, Columns, Reduction, Value, check_finite
 from service.convert.graphs.node_reading import Call
 from service.softmax.arrays import Integers
 
@@ -33,6 +33,9 @@ def label_encoder(call: Call) -> Value:
     if numbers is None or len(numbers) != len(keys):
         raise ColumnError("it has no table from categories to numbers")
     default = _read_default(call)
+    if numbers.dtype == np.object_:
+        raise ColumnError("its table is not one of numbers")
+    check_finite(numbers, np.array(default))
     blocks = []
     for column in _each_column(value):
         reading, found = _read(column, value, keys)
