@@ -16,8 +16,10 @@ from service.convert.source_file import open_source
 from service.convert.source_kinds import read_source
 from service.convert.source_options import ReadSource, SourceOptions
 from service.errors import ConversionError
+from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
 from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.field_layout import check_fields
 from service.store.artifact.version_folders import MODEL_NAME, next_version_folder
 
 
@@ -40,6 +42,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     read = read_source(arguments.source, options)
     model = add_facts(read.model, arguments.training_rows, arguments.source)
     proof = prove_source(replace(read, model=model), arguments.rows, arguments.expected)
+    limits = FieldLimits(settings.fields_max, settings.columns_max, settings.entries_max)
+    check_fields(proof.artifact.manifest, {name: one.shape for name, one in proof.artifact.tensors.items()}, limits)
     with convert_disk_errors():
         folder = next_version_folder(settings.models, arguments.name)
         write_artifact(folder, proof.artifact, further=write_card(arguments.name, proof))

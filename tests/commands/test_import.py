@@ -110,6 +110,18 @@ def test_a_difference_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not models.exists()
 
 
+def test_a_model_that_the_service_would_refuse_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The limits of the settings hold, as they do when the model is loaded."""
+    monkeypatch.setenv("SOFTSTEP_COLUMNS_MAX", "2047")
+    models = tmp_path / "models"
+    arguments = ["import", str(GOLDEN / "oaa3.names.txt"), "--name", "oaa", "--models", str(models)]
+    assert command.main([*arguments, *write_rows(tmp_path, "oaa3")]) == 1
+    assert capsys.readouterr().err == "softstep: the fields have more than 2047 columns, which is the limit\n"
+    assert not models.exists()
+
+
 def test_rows_are_csv_or_json_lines(tmp_path: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both give the same rows; they are compared beside the generated ones, or with probabilities of a file."""
     (tmp_path / "rows.csv").write_text("x,y,z\n1,2.5,-3\n0,0,0\n")
