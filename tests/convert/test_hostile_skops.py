@@ -98,6 +98,40 @@ def test_each_is_refused_in_one_sentence(outcomes: dict) -> None:
     assert long == {}
 
 
+REASONS = {
+    "a circle": "contains itself",
+    "a circle of ten nodes": "contains itself",
+    "200 nodes within each other": "64 within each other",
+    "100,000 lists": "nests too deep",
+    "a member twice": "a member twice",
+    "two members of one name": "two members of one name",
+    "a link": "a link",
+    "a member '../x.npy'": "a path",
+    "a member '/etc/passwd'": "a path",
+    "an encrypted member": "is encrypted",
+    "bzip2": "a method other than deflate",
+    "a bomb": "expands to",
+    "a bomb within an archive": "expands to",
+    "many members": "more than",
+    "objects": "objects would run code",
+    "a huge shape": "another size than its header says",
+    "NaN": "not finite",
+    "another number of columns": "a shape that does not fit",
+    "a class of another package": "of the package posix",
+    "protocol 3": "another protocol",
+    "columns without end": "a row must have from 1 to",
+    "a pattern that is code": "which is code",
+    "a file outside": "a member that the archive names is missing",
+    "keys of an unknown type": "keys of unknown types",
+    "an array of objects of another shape": "another shape than its values",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_reason_is_named(outcomes: dict, name: str) -> None:
+    assert REASONS[name] in outcomes["results"][name][0]
+
+
 def test_nothing_is_run_or_opened(outcomes: dict) -> None:
     assert {name: seen for name, (_, seen, _) in outcomes["results"].items() if seen} == {}
 

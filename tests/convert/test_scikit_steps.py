@@ -139,6 +139,12 @@ def test_a_scaler_cuts_numbers() -> None:
     assert found[0]["scale"] == pytest.approx((high - low) / 2)
 
 
+def test_what_stands_for_a_gap_is_cut_too() -> None:
+    """The training rows had no gap, so the scaler has not seen the number that stands for one."""
+    imputer = SimpleImputer(strategy="constant", fill_value=100)
+    artifact_of(make_pipeline(imputer, MinMaxScaler(clip=True), LogisticRegression(C=100)).fit(X, Y))
+
+
 def test_a_number_cannot_be_cut_and_used_as_it_is() -> None:
     union = FeatureUnion([("cut", MinMaxScaler(clip=True)), ("all", StandardScaler())])
     with pytest.raises(ConversionError, match="used as it is and cut"):

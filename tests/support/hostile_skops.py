@@ -1,6 +1,7 @@
 """Hostile .skops files: archives, arrays and schemas that a reader must refuse."""
 
 import io
+import itertools
 import json
 import pickle
 import struct
@@ -19,6 +20,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 Members = dict[str, bytes]
 Schema = dict[str, Any]
 SCHEMA = "schema.json"
+# Ids of nodes that are added; those of skops are addresses.
+IDS = itertools.count(1)
 STATE = "content"
 
 
@@ -109,7 +112,14 @@ def with_schema(raw: bytes) -> bytes:
 
 
 def node(loader: str, content: Any = None, name: str = "str", module: str = "builtins", **more: Any) -> Schema:
-    return {"__class__": name, "__module__": module, "__loader__": loader, "__id__": 7, "content": content, **more}
+    return {
+        "__class__": name,
+        "__module__": module,
+        "__loader__": loader,
+        "__id__": next(IDS),
+        "content": content,
+        **more,
+    }
 
 
 def with_root(*arguments: Any, **more: Any) -> bytes:
@@ -364,7 +374,7 @@ def schemas() -> dict[str, bytes]:
         "an array of objects without a shape": with_state("classes_", node("NdArrayNode", [value(1)], type="json")),
         "an array of objects of another shape": with_state(
             "classes_",
-            node("NdArrayNode", [value(1)], type="json", shape={**node("TupleNode", [value(9)]), "__id__": 8}),
+            node("NdArrayNode", [value(1)], type="json", shape={**node("TupleNode", [value(9)])}),
         ),
         "JSON within JSON": with_state("solver", node("JsonNode", "[" * 10_000 + "]" * 10_000)),
         "a value that is no JSON": with_state("solver", node("JsonNode", "lbfgs")),
@@ -386,7 +396,7 @@ def schemas() -> dict[str, bytes]:
                 "DictNode",
                 {"a": value(0)},
                 "dict",
-                key_types={**node("ListNode", [node("TypeNode", **system)]), "__id__": 8},
+                key_types={**node("ListNode", [node("TypeNode", **system)])},
             ),
             "CountVectorizer",
             "texts",
