@@ -42,6 +42,7 @@ KERNELS: Final = ROOT / "build" / "determinism"
 SETS: Final = ("iris", "breast-cancer", "digits", "phishing", "segment", "yeast")
 STRENGTHS: Final = (0.1, 1.0, 10.0)
 WORDS: Final = ("late", "refund", "order", "lost", "parcel", "thanks", "great", "broken", "again", "soon")
+TITLE: Final = "Figures of training"
 PARTS: Final = ("T1", "T2", "T3")
 HEAD: Final = """# Results of training
 
@@ -164,7 +165,7 @@ def render(results: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
         f"{machine['date'].split()[0]}, load before {machine['load_before']}."
     )
-    return "\n".join([HEAD, where, "", figure_rows(results["figures"]), ""])
+    return "\n".join([HEAD, where, "", f"## {TITLE}", "", figure_rows(results["figures"]), ""])
 
 
 def main() -> None:
@@ -184,7 +185,7 @@ def main() -> None:
         results["bits"] = measure_bits()
     if "T3" in parts:
         results["speed"] = measure_speed(options.rows, options.rounds)
-    results["figures"] = [figure.evaluate(results) for figure in figures_train.FIGURES]
+    results["figures"] = [figure.evaluate(results) | {"table": TITLE} for figure in figures_train.FIGURES]
     print(figure_rows(results["figures"]))
     if options.write:
         PAGE.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,10 @@ def test_readme_shows_the_stored_figures() -> None:
     assert tables.readme_figures(results, figures.README_TITLES) in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("folder", "title"), [("learning", "Figures of learning"), ("fields", "Figures of fields")])
+@pytest.mark.parametrize(
+    ("folder", "title"),
+    [("learning", "Figures of learning"), ("fields", "Figures of fields"), ("train", "Figures of training")],
+)
 def test_pages_of_results_show_the_stored_figures(folder: str, title: str) -> None:
     """The table in results.md of a folder in docs/benchmarks is that of its results.json."""
     tables, path = load_script("loadtest/tables.py"), ROOT / "docs" / "benchmarks" / folder

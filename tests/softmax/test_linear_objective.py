@@ -11,6 +11,7 @@ from service.softmax.block_sums import SEGMENTS_MAX, count_segments, sum_labels
 from service.softmax.classifier import Head
 from service.softmax.linear_objective import LinearObjective
 from service.softmax.row_blocks import BLOCK_ROWS, MemoryBlocks
+from service.softmax.sparse_rows import SparseRows
 from tests.support.budgets import examples
 from tests.support.training_blocks import Problem, draw_problem, plain_objective
 
@@ -146,6 +147,22 @@ def test_huge_logits_have_finite_losses(head: Head) -> None:
     assert value == 5e5
     _, slopes, _ = objective.unpack(gradient)
     assert np.array_equal(slopes, [[-0.5, 0.5]] if head == "softmax" else [[0.5]])
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_mapped_rows_are_read_where_they_are(form: str) -> None:
+    """Arrays of a file that is mapped for reading have the same sums."""
+    problem = draw_problem(4, "softmax", 3, 100, 11, kept=0.5)
+    blocks = problem.dense() if form == "dense" else problem.sparse()
+    objective = LinearObjective(blocks, "softmax", 3, 1.0)
+    parameters = parameters_of(objective, problem)[-1]
+    value, gradient = objective.evaluate(parameters)
+    rows, labels, weights = blocks.read_block(0)
+    for array in (*(rows if isinstance(rows, SparseRows) else (rows,)), labels, weights):
+        array.setflags(write=False)
+    assert objective.evaluate(parameters)[0] == value
+    assert np.array_equal(objective.evaluate(parameters)[1], gradient)
+    assert objective.diagonal().min() > 0
 
 
 def test_segments_depend_on_the_shape_alone() -> None:
