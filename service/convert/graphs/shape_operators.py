@@ -207,10 +207,13 @@ def split(call: Call) -> tuple[Value, ...]:
     even = -(-value.width // max(count, 1))
     listed = [even] * count if sizes is None else sizes.astype(np.int64).ravel().tolist()
     ends = np.cumsum(listed)
-    if len(listed) != count or min(listed, default=0) < 1 or (sizes is not None and ends[-1] != value.width):
+    if len(listed) != count or min(listed, default=-1) < 0 or (sizes is not None and ends[-1] != value.width):
         raise ColumnError("its parts do not fit the columns")
+    # A part may have no columns.
+    empty = Columns(SymbolicMatrix(()), (0,), value.datatype)
     parts = [
-        _select(value, np.arange(end - size, min(end, value.width))) for size, end in zip(listed, ends, strict=True)
+        _select(value, np.arange(end - size, min(end, value.width))) if size else empty
+        for size, end in zip(listed, ends, strict=True)
     ]
     return tuple(part.reshape((*value.tail[:-1], part.width)) for part in parts)
 
