@@ -129,7 +129,7 @@ def test_tensors_have_the_numbers_of_the_array(array: np.ndarray[Any, Any]) -> N
         (pd.DataFrame({"when": pd.to_datetime(["2026-01-01"])}), "type Timestamp"),
         (pl.DataFrame({"when": [b"x"]}), "type bytes"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_row_is_refused_in_a_sentence(rows: Any, sentence: str) -> None:
     """Before anything is sent, without the value."""
