@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,24 +305,22 @@ def test_hostile_files_take_little_memory(tmp_path: Path) -> None:
 
 
 class opened_files:  # noqa: N801  # used as a function
-    """The paths that this process opens within a block."""
+    """The paths that this thread opens within a block; threads of other tests may still follow files of theirs."""
 
-    _sets: list[set[str]] = []  # noqa: RUF012  # one hook serves all blocks
+    _sets: dict[int, set[str]] = {}  # noqa: RUF012  # by thread; one hook serves all blocks
 
     def __enter__(self) -> set[str]:
-        self._opened: set[str] = set()
-        self._sets.append(self._opened)
-        return self._opened
+        opened = self._sets[threading.get_ident()] = set()
+        return opened
 
     def __exit__(self, *_: object) -> None:
-        self._sets.remove(self._opened)
+        del self._sets[threading.get_ident()]
 
     @classmethod
     def note(cls, event: str, arguments: tuple[Any, ...]) -> None:
         """Note a file that is opened; sys.addaudithook calls it."""
         if event == "open" and isinstance(arguments[0], str | os.PathLike):
-            for opened in cls._sets:
-                opened.add(os.fspath(arguments[0]))
+            cls._sets.get(threading.get_ident(), set()).add(os.fspath(arguments[0]))
 
 
 sys.addaudithook(opened_files.note)

@@ -63,16 +63,20 @@ def test_all_long_calls_share_the_thread(iris_models: Path) -> None:
     gate = threading.Event()
     with Pair(iris_models, queue_seconds=QUEUE_SECONDS) as pair:
 
-        async def block() -> None:
-            for _ in range(2):
-                pair.worker.work.start(gate.wait, 5)
+        async def block() -> list[asyncio.Future[bool]]:
+            started = [pair.worker.work.start(gate.wait, 5) for _ in range(2)]
             await asyncio.sleep(1.5 * QUEUE_SECONDS)
+            return started
 
-        pair.run(block())
+        async def end(started: list[asyncio.Future[bool]]) -> None:
+            await asyncio.wait(started)
+
+        started = pair.run(block())
         for fast in (True, False):
             for answer in pair.ask(*calls, fast=fast):
                 assert (answer.status, answer.json["code"]) == (503, "overloaded")
         counters = pair.worker.registry.now.served["iris", 1].counters
         assert counters[SHED + SHED_EXPLANATIONS] == 4
         gate.set()
+        pair.run(end(started))
         assert [answer.status for answer in pair.ask(*calls)] == [200] * 3
