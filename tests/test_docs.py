@@ -92,7 +92,12 @@ def test_readme_shows_the_stored_figures() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "title"),
-    [("learning", "Figures of learning"), ("fields", "Figures of fields"), ("train", "Figures of training")],
+    [
+        ("client", "Figures of the client"),
+        ("fields", "Figures of fields"),
+        ("learning", "Figures of learning"),
+        ("train", "Figures of training"),
+    ],
 )
 def test_pages_of_results_show_the_stored_figures(folder: str, title: str) -> None:
     """The table in results.md of a folder in docs/benchmarks is that of its results.json."""
