@@ -91,6 +91,7 @@ lock: ## resolve the locked requirements again
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
 	done
 	.venv/lock/bin/uv --directory loadtest/peers pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../requirements-dev.lock --output-file rivals.txt rivals.in
+	.venv/lock/bin/uv --directory loadtest/peers pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file vowpalwabbit.txt vowpalwabbit.in
 
 # Locks that are audited; the first has all packages of requirements.lock too. Then build tools that the image removes.
 AUDITED := requirements-dev.lock requirements-release.lock

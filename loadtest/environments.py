@@ -6,6 +6,7 @@ Tests build those of the client libraries that they run in the same way (tests/c
 """
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Environment:
         pythons: The Python versions that they support, or none if they support all.
         parent: The folder that has its folder.
         locked: Whether the files name every package with its hash, so that nothing is resolved.
+        machines: The processors that they support, as `platform.machine` names them, or none if they support all.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Environment:
     pythons: tuple[str, ...] = ()
     parent: Path = BUILD
     locked: bool = False
+    machines: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -69,6 +72,8 @@ class Environment:
 
     def interpreter(self) -> str:
         """Return a Python that the requirements support: the running one, else the first on the path."""
+        if self.machines and platform.machine() not in self.machines:
+            raise NotAvailableError(f"needs a processor of {' or '.join(self.machines)}")
         running = f"{sys.version_info.major}.{sys.version_info.minor}"
         if not self.pythons or running in self.pythons:
             return sys.executable
@@ -115,4 +120,5 @@ NETWORKS = Environment("networks", (LOCK, HERE / "peers" / "kernels.txt", HERE /
 MLSERVER = Environment("mlserver", (HERE / "peers" / "mlserver.txt",), pythons=("3.11", "3.12"))
 LITSERVE = Environment("litserve", (HERE / "peers" / "litserve.txt",))
 EMBEDDINGS = Environment("embeddings", (ROOT / "docs" / "examples" / "embed_texts.txt",), locked=True)
+VOWPAL = Environment("vowpalwabbit", (HERE / "peers" / "vowpalwabbit.txt",), locked=True, machines=("x86_64",))
 TRITON = Environment("triton", (HERE / "peers" / "triton.txt",), pythons=("3.11", "3.12"))

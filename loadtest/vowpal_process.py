@@ -6,12 +6,10 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from environments import HERE, Environment, NotAvailableError
+from environments import HERE, VOWPAL, NotAvailableError
 from numpy.typing import NDArray
 
 from service.softmax.sparse_rows import SparseRows
-
-VOWPAL = Environment("vowpalwabbit", (HERE / "peers" / "vowpalwabbit.txt",))
 
 
 class VowpalWabbit:

@@ -44,9 +44,9 @@ def carry_out(*outcomes: Outcome, retries: int = 2) -> tuple[list[float], int, A
     return [step.seconds for step in steps if isinstance(step, Pause)], len(attempts), result
 
 
-# Codes that the table lets be sent again, whose status is none of those that are retried, and the reason.
+# Codes that the client does not retry although the table says that a later request can succeed, with the reasons.
 NOT_RETRIED = {
-    "state_pending": "an answer to a call that the client has not",
+    "state_pending": "the client has no call that gets this answer",
     "stream_gone": "409: sending it again is the decision of the application",
     "internal_error": "500: the server failed, and its log says why",
 }

@@ -17,7 +17,7 @@ def environment(name: str, *pythons: str) -> Any:
 
 
 def is_available(client: Any) -> bool:
-    """Return whether a Python that the client supports is installed."""
+    """Return whether this machine has a processor and a Python that the client supports."""
     with contextlib.suppress(environments.NotAvailableError):
         return bool(client.interpreter())
     return False
@@ -27,9 +27,11 @@ KSERVE = environment("kserve", "3.11", "3.12", "3.13")
 MLFLOW = environment("mlflow")
 MLSERVER = environment("mlserver", "3.11", "3.12")
 EMBEDDINGS = environments.EMBEDDINGS
+VOWPAL = environments.VOWPAL
+ALL = (KSERVE, MLFLOW, MLSERVER, EMBEDDINGS, VOWPAL)
 
 
 if __name__ == "__main__":
     # Installing waits for the network more than for the processor.
     with ThreadPoolExecutor() as pool:
-        list(pool.map(environments.Environment.ensure, filter(is_available, (KSERVE, MLFLOW, MLSERVER, EMBEDDINGS))))
+        list(pool.map(environments.Environment.ensure, filter(is_available, ALL)))

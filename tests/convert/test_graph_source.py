@@ -302,7 +302,7 @@ def test_what_is_neither_linear_nor_a_field_is_refused(nodes: list[Any], sentenc
 
 
 def test_a_graph_for_one_row_is_asked_row_by_row(tmp_path: Path) -> None:
-    """PyTorch writes the number of rows of its example, unless it is told otherwise."""
+    """PyTorch fixes the number of rows to that of its example, unless an option makes it variable."""
     one = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
     nodes = [node("Gemm", "x W", "z"), node("Softmax", "z")]
     weights = {"W": np.arange(6, dtype=np.float32).reshape(3, 2)}

@@ -17,6 +17,7 @@ from service.convert.vowpal.vowpal_fields import VowpalModel, hash_namespace
 from service.convert.vowpal.vowpal_source import VowpalSource
 from service.errors import ConversionError
 from service.store.artifact.model_factory import build_model
+from tests.clients.environments import VOWPAL, is_available
 from tests.support.paths import ROOT
 from tests.support.reference import probabilities
 
@@ -27,8 +28,6 @@ LABELS = {
     "oaa10": tuple("0123456789"),
     "named": ("ant", "bee", "cat", "dog"),
 }
-# An environment with the package vowpalwabbit; loadtest/environments.py builds it.
-PYTHON = ROOT / "build" / "bench" / "vowpalwabbit" / "bin" / "python"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -110,12 +109,12 @@ class ModelSource:
         return np.asarray(build_model(self._artifact).predict(X), np.float64)
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="Vowpal Wabbit is not installed under build")
+@pytest.mark.skipif(not is_available(VOWPAL), reason="Vowpal Wabbit has no wheel for this processor")
 @pytest.mark.parametrize("name", ["crosses", "l1", "oaa10"])
 def test_vowpal_wabbit_is_asked(name: str) -> None:
     """It gets the weights of the file, and hashes generated names by itself."""
     model = VowpalModel(GOLDEN / f"{name}.txt", MODELS[name]["namespaces"])
-    proof = prove(model.convert(), VowpalSource(model, str(PYTHON)))
+    proof = prove(model.convert(), VowpalSource(model, str(VOWPAL.ensure())))
     assert proof.rows == 200
     assert proof.difference < 1e-5
 
