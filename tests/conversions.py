@@ -1,4 +1,4 @@
-"""Convert random sources of scikit-learn, Vowpal Wabbit and layers, and compare them; writes docs/conversions.md.
+"""Convert random sources of scikit-learn, ONNX, Vowpal Wabbit and layers, and compare them; writes docs/conversions.md.
 
     python -m tests.conversions [--write] [--count N]
 
@@ -34,12 +34,13 @@ TARGET = 1e-5
 # Sources of scikit-learn.
 PIPELINES = 150
 SINGLE = "float32"
-# Sources of each other kind.
-OTHERS = 25
+graph_conversions = load_script("loadtest/graph_conversions.py")
 other_conversions = load_script("loadtest/other_conversions.py")
+# Each other kind: its differences, and the number of its sources.
 KINDS = {
-    "readable models of Vowpal Wabbit": other_conversions.vowpal_differences,
-    "layers of safetensors and `.npz`": other_conversions.layer_differences,
+    "ONNX graphs of skl2onnx": (graph_conversions.graph_differences, 120),
+    "readable models of Vowpal Wabbit": (other_conversions.vowpal_differences, 25),
+    "layers of safetensors and `.npz`": (other_conversions.layer_differences, 25),
 }
 
 
@@ -85,9 +86,9 @@ def convert_pipelines(count: int) -> Iterator[Conversion]:
 def convert_others() -> dict[str, list[float]]:
     """Return the largest difference of each source of the other kinds."""
     found = {}
-    for kind, differences in KINDS.items():
+    for kind, (differences, count) in KINDS.items():
         with tempfile.TemporaryDirectory() as folder:
-            found[kind] = [difference for _, difference in differences(Path(folder), OTHERS)]
+            found[kind] = [difference for _, difference in differences(Path(folder), count)]
     return found
 
 
@@ -115,12 +116,12 @@ values, gaps, unknown categories, and numbers far from the mean.
 |---|---|---|---|
 {chr(10).join(rows)}
 
-Sources of other kinds answer 200 generated rows too: Vowpal Wabbit in an environment of its own, and the tensors of
-layers by NumPy in float64.
+Sources of other kinds answer 200 generated rows too: ONNX graphs by onnxruntime, Vowpal Wabbit in an environment of its
+own, and the tensors of layers by NumPy in float64. Graphs that cannot be compared are refused by the name of a node.
 
-| source | number | largest difference |
-|---|---|---|
-{chr(10).join(f"| {kind} | {len(found)} | {max(found):.1e} |" for kind, found in others.items())}
+| source | made | compared | largest difference |
+|---|---|---|---|
+{chr(10).join(f"| {kind} | {KINDS[kind][1]} | {len(found)} | {max(found):.1e} |" for kind, found in others.items())}
 """
 
 
