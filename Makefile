@@ -83,8 +83,8 @@ properties: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## run the property tests of
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet uv
-	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
-	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra convert --extra dev --extra train --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra convert --extra dev --extra grpc --extra postgres --extra train --output-file requirements-dev.lock pyproject.toml
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra grpc --extra postgres --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group release --output-file requirements-release.lock
 	.venv/lock/bin/uv --directory docs/examples pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../requirements.lock --excludes embed_texts.excluded --output-file embed_texts.txt embed_texts.in
 	for name in kserve mlflow mlserver; do \
