@@ -14,10 +14,10 @@
      ├─ NotReachedError                                VersionNotServedError
      ├─ StateForgottenError, StateIrreproducibleError  a past state is gone
      ├─ LogError        the feedback log cannot do what was asked now; but for OutcomeUnknownError, nothing was written
+     │                  (chain_errors.py too)
      ├─ RefusedError    the log works, but refuses this event
      └─ InputError      the input cannot be used; the message says what to change
-         ├─ EncodingError
-         ├─ MediaTypeError
+         ├─ EncodingError, MediaTypeError
          ├─ MalformedError                             the input cannot be parsed: DecodingError
          ├─ UnacceptableError                          it parses, but this model cannot accept it (field_errors.py too)
          └─ TooLargeError                              it is larger than a limit in settings.py

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import (
     ClassesChangedError,
     ClassesMaxError,
@@ -180,6 +181,48 @@ class FeedbackLogTests:
             assert log.read_payloads(stream.number, places[after], limit) == expected
         with pytest.raises(LogDamagedError, match="event 4 "):
             log.read_payloads(stream.number, Position(3, GENESIS), 2)
+
+    def test_checked_reads_continue_from_any_position(self, log: FeedbackLog, stream: Stream) -> None:
+        """A checked read returns what an unchecked one does, with the payloads of forgotten events missing."""
+        log.append([feedback(stream, name) for name in "abcde"])
+        log.append([forget(stream, "f", "b"), feedback(stream, "g")])
+        events = log.read_events(stream.number, 0, 100)
+        for after, limit in ((0, 3), (0, 100), (1, 1), (2, 2), (6, 100), (7, 100)):
+            since = Position(after, events[after - 1].hash if after else GENESIS)
+            assert log.read_checked(stream.number, since, limit) == events[after : after + limit]
+
+    def test_a_checked_read_knows_a_fork(self, log: FeedbackLog, stream: Stream) -> None:
+        """A log that has another event at the position, or another genesis, or that ends before, is not read on."""
+        log.append([feedback(stream, name) for name in "abc"])
+        empty = log.open_stream("iris", 2, GENESIS, 3).number
+        for number, since in ((stream.number, 0), (stream.number, 1), (stream.number, 3), (empty, 0)):
+            with pytest.raises(LogForkedError):
+                log.read_checked(number, Position(since, bytes(32)), 10)
+        for number, since in ((stream.number, 4), (stream.number, 100), (empty, 1)):
+            with pytest.raises(LogEndsEarlierError):
+                log.read_checked(number, Position(since, bytes(32)), 10)
+        with pytest.raises(StreamGoneError):
+            log.read_checked(empty + 1, Position(0, GENESIS), 10)
+        with pytest.raises(StreamGoneError):
+            log.read_checked(empty + 1, Position(2, GENESIS), 10)
+
+    def test_streams_that_move_are_named(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
+        """Each look names the streams of all commits since the last one, those of other objects too, or none."""
+        other = self.reader(log, tmp_path)
+        other.moved_streams()
+        for number in (stream.number, log.open_stream("iris", 2, GENESIS, 3).number):
+            log.append([feedback(stream._replace(number=number), f"{number}")])
+            moved = other.moved_streams()
+            assert moved is None or number in moved
+
+    def test_maintenance_changes_no_event(self, log: FeedbackLog, stream: Stream) -> None:
+        log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a")])
+        events = log.read_events(stream.number, 0, 9)
+        assert not log.begin()
+        log.tidy()
+        log.erase_forgotten()
+        assert log.read_events(stream.number, 0, 9) == events
+        assert kinds(log.append([feedback(stream, "b"), feedback(stream, "c")])) == [2, 4]
 
     def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
         """A read ends at the end of its stream, even if another stream follows."""
@@ -615,6 +658,10 @@ class FeedbackLogTests:
         assert [e.seq for e in events] == list(range(1, 101))
         assert {e.id.decode(): {e.seq} for e in events} == reported
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [100]
+
+    def reader(self, log: FeedbackLog, folder: Path) -> FeedbackLog:
+        """Return another object that reads the log while `log` is used."""
+        return self.racer(log, folder)
 
     def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one
         """Return the log object for a racing thread: a separate one if the backend needs one per thread."""

@@ -4,10 +4,11 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from service.errors import LogUnsafeError, StreamGoneError
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
-from service.store.log.chain import Link, check_chain, check_event
+from service.store.log.chain import Link, check_chain, check_continues, check_event
 from service.store.log.events import (
     PREVIEW_BYTES_MAX,
     PREVIEW_START_BYTES,
@@ -39,6 +40,8 @@ def preview(event: Event) -> EventPreview:
 
 class MemoryLog:
     """A `FeedbackLog` made of lists; threads may share it."""
+
+    is_shared: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,6 +96,16 @@ class MemoryLog:
         with self._lock:
             self._head(stream)
             return [event for event, _ in self._stored[stream][after : after + limit]]
+
+    def read_checked(self, stream: int, since: Position, limit: int) -> list[Event]:
+        """See FeedbackLog."""
+        found = self._links(stream, max(0, since.seq - 1), limit + (since.seq > 0))
+        with self._lock:
+            head = self._head(stream)
+        return [Event(*link[:-1]) for link in check_continues(since, found, head.stream.genesis, head.seq)]
+
+    def moved_streams(self) -> None:
+        """See FeedbackLog."""
 
     def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
         """See FeedbackLog."""
@@ -150,6 +163,16 @@ class MemoryLog:
             self._head(stream)
             del self._heads[stream], self._stored[stream]
             self._places = {name: place for name, place in self._places.items() if place >> SEQ_BITS != stream}
+
+    def begin(self) -> bool:
+        """See FeedbackLog."""
+        return False
+
+    def tidy(self) -> None:
+        """See FeedbackLog; there is no file."""
+
+    def erase_forgotten(self) -> None:
+        """See FeedbackLog; there is no file."""
 
     def write_copy(self, path: Path) -> None:
         """Refuse: there is no file to copy."""

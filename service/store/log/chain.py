@@ -2,10 +2,11 @@
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Final
 
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import LogDamagedError
 from service.store.log.events import Position, hash_event, hash_payload
 
@@ -44,6 +45,39 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
         if hash_ != stored_hash:
             raise LogDamagedError(f"event {seq} of the feedback log is damaged; restore a backup")
     return Position(expected, hash_)
+
+
+def check_continues(since: Position, found: Sequence[Link], genesis: bytes, last_seq: int) -> Sequence[Link]:
+    """Check that a stream contains a position that was read before, and check the chain from there.
+
+    Args:
+        since: The position; seq 0 with the genesis if nothing was read.
+        found: The stored events from `since.seq` on, that one included.
+        genesis: The genesis of the stream; needed if `since.seq` is 0.
+        last_seq: The seq of the last event of the stream when `found` was read; needed if nothing was found.
+
+    Returns:
+        The events after the position.
+
+    Raises:
+        LogEndsEarlierError: The stream ends before the position.
+        LogForkedError: The stream has another event there.
+        LogDamagedError: An event is missing or differs from what was written.
+    """
+    if since.seq == 0:
+        if genesis != since.hash:
+            raise LogForkedError("the feedback log has another stream of this number than the one that was read before")
+        links = found
+    elif not found and last_seq < since.seq:
+        raise LogEndsEarlierError(f"the feedback log ends before event {since.seq}, which was read from it before")
+    elif not found or found[0][0] != since.seq:
+        raise LogDamagedError(f"the feedback log has lost event {since.seq}; restore a backup")
+    elif found[0][5] != since.hash:
+        raise LogForkedError(f"the feedback log has another event {since.seq} than the one that was read before")
+    else:
+        links = found[1:]
+    check_chain(since, links)
+    return links
 
 
 def check_event(previous: bytes, event: Link) -> None:

@@ -10,7 +10,7 @@ Invariants of every backend:
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from service.errors import LogDamagedError
 from service.store.log.events import Draft, Event, EventLocation, EventPreview, Outcome, Position, Stream, StreamState
@@ -21,7 +21,22 @@ class FeedbackLog(Protocol):
     """The methods of a backend. One thread at a time uses an object; each process has its own.
 
     All methods raise a `LogError` if the log cannot be used now; `append` names the errors that matter there.
+
+    Attributes:
+        is_shared: Whether other machines append too, so that some commits come without a wakeup.
     """
+
+    is_shared: ClassVar[bool]
+
+    def begin(self) -> bool:
+        """Finish what an interrupted process has left; call it once at a start of the service, before the first fork.
+
+        Returns:
+            Whether a log of an earlier release was upgraded.
+
+        Raises:
+            LogUnsafeError: The log has a schema that this release cannot use.
+        """
 
     def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
         """Return the stream of a model version, and create it if it is missing.
@@ -57,6 +72,23 @@ class FeedbackLog(Protocol):
 
     def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
         """Return at most `limit` events with seqs greater than `after`, by seq. No read lasts beyond the call."""
+
+    def read_checked(self, stream: int, since: Position, limit: int) -> list[Event]:
+        """Return at most `limit` events after a position that was read before, by seq, each following from the last.
+
+        Args:
+            stream: The stream's number.
+            since: The position; seq 0 with the genesis if nothing was read.
+            limit: How many.
+
+        Raises:
+            LogEndsEarlierError: The stream ends before the position.
+            LogForkedError: The stream has another event there.
+            LogDamagedError: An event is missing or differs from what was written.
+        """
+
+    def moved_streams(self) -> set[int] | None:
+        """Return the numbers of the streams that may have new events since the last call; None if all may."""
 
     def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
         """Return at most `limit` events with seqs smaller than `before`, newest first, without long payloads.
@@ -113,6 +145,16 @@ class FeedbackLog(Protocol):
 
     def purge_stream(self, stream: int) -> None:
         """Delete a stream with its events and ids; its number is not reused."""
+
+    def tidy(self) -> None:
+        """Keep the log's files small; a learner calls it now and then."""
+
+    def erase_forgotten(self) -> None:
+        """Remove the payloads of forgotten events from the log's files, where deleting them has left copies.
+
+        Raises:
+            LogUnavailableError: Another process reads them for too long.
+        """
 
     def write_copy(self, path: Path) -> None:
         """Write a complete copy of the log, as of one moment, to a file that does not exist."""

@@ -12,7 +12,7 @@ with pages of 1024 bytes 1800.
 """
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,26 +22,14 @@ from service.errors import LogDamagedError, LogUnavailableError
 from service.store.filesystem import sync_file, sync_folder
 from service.store.log import tables
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
-from service.store.log.chain import PAYLOAD_OF, check_chain
-from service.store.log.database import ACTORS_VERSION, USER_VERSION, read_transaction
+from service.store.log.chain import check_chain
+from service.store.log.database import ACTORS_VERSION, USER_VERSION
 from service.store.log.disk_limits import DiskLimits
-from service.store.log.events import (
-    SEQ_BITS,
-    Draft,
-    Event,
-    EventLocation,
-    EventPreview,
-    Kind,
-    Outcome,
-    Position,
-    Stream,
-    StreamState,
-)
+from service.store.log.events import SEQ_BITS, Draft, Kind, Outcome, Position, Stream
 from service.store.log.id_index import TAIL_EVENTS_MAX
-from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import Generation, LogConnection
-from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
+from service.store.log.sqlite_reads import SqliteReads, changes_reader
 
 # Enough for speed, few enough that other writers do not wait.
 PURGE_EVENTS: Final = 4096
@@ -50,7 +38,7 @@ CHAIN_EVENTS: Final = 4096
 LIMITED_KINDS: Final = frozenset((Kind.FEEDBACK, Kind.CORRECT))
 
 
-class SqliteLog:
+class SqliteLog(SqliteReads):
     """A `FeedbackLog` in a file. One thread at a time uses an object; each process creates its own after the fork.
 
     Args:
@@ -81,87 +69,12 @@ class SqliteLog:
         self.path = path
         self._limits = DiskLimits(path, reserve_bytes, wal_bytes_max)
         self._appended: dict[int, Position] = {}
-        self._cache = LogCache(tail_events_max)
-        self._connection = LogConnection(
+        connection = LogConnection(
             path, tables.create_tables, self._check_reopened, generation, vfs, read_only=read_only
         )
+        super().__init__(connection, LogCache(tail_events_max))
         with self._connection.connection():
             pass
-
-    # Reads
-
-    def list_streams(self) -> list[Stream]:
-        """See FeedbackLog."""
-        with self._connection.connection() as database:
-            return tables.read_streams(database)
-
-    def stream_state(self, stream: int) -> StreamState:
-        """See FeedbackLog."""
-        with self._connection.connection() as database:
-            return tables.read_head(database, stream).state()
-
-    def position_after_append(self, stream: int) -> tuple[Stream, Position]:
-        """See FeedbackLog."""
-        head = self._cache.head_after_append(stream)
-        return head.stream, Position(head.seq, head.hash)
-
-    def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
-        """See FeedbackLog; raises LogDamagedError if events are missing."""
-        with self._connection.connection() as database:
-            events = tables.read_events(database, stream, after, limit)
-            if not events:
-                tables.read_head(database, stream)
-            return events
-
-    def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
-        """See FeedbackLog; raises LogDamagedError if events are missing."""
-        with self._connection.connection() as database, read_transaction(database):
-            tables.read_head(database, stream)
-            return tables.read_previews(database, stream, before, limit, admin_only=admin_only)
-
-    def current_lineage(self, stream: int) -> Lineage:
-        """See FeedbackLog."""
-        with self._connection.connection() as database, read_transaction(database):
-            return self._cache.current_lineage(database, stream)
-
-    def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
-        """See FeedbackLog."""
-        with self._connection.connection() as database:
-            links = tables.read_links(database, stream, since.seq, limit)
-            if not links:
-                tables.read_head(database, stream)
-        return list(map(PAYLOAD_OF, links)), check_chain(since, links)
-
-    def read_admin_events(self, stream: int) -> list[Event]:
-        """See FeedbackLog."""
-        with self._connection.connection() as database:
-            return tables.read_admin_events(database, tables.read_head(database, stream).stream)
-
-    def last_admin_seq(self, stream: int) -> int:
-        """See FeedbackLog."""
-        with self._connection.connection() as database:
-            return tables.read_last_admin_seq(database, stream)
-
-    def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
-        """See FeedbackLog."""
-        with self._connection.snapshot() as database:
-            heads = self._cache.catch_up(database)
-            rows = self._cache.find_rows(database, {(model, id_) for id_ in ids}, heads)
-            read_changes = _changes_reader(database, heads)
-            return {id_: duplicate_of(row, heads[row[0] >> SEQ_BITS], read_changes) for (_, id_), row in rows.items()}
-
-    def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
-        """See FeedbackLog."""
-        while True:
-            with self._connection.connection() as database:
-                head = tables.read_head(database, stream)
-                links = tables.read_links(database, stream, since.seq, rows)
-            if not links:
-                break
-            since = check_chain(since, links)
-            yield since
-        if since.seq < head.seq:
-            raise LogDamagedError(f"the feedback log has lost event {since.seq + 1}; restore a backup")
 
     # Writes
 
@@ -183,7 +96,7 @@ class SqliteLog:
             if not self._cache.has_actors:
                 drafts = [draft._replace(actor=b"") for draft in drafts]
             names = self._cache.find_rows(database, find_names(drafts, heads), heads)
-            batch = AppendBatch(heads, names, _changes_reader(database, heads))
+            batch = AppendBatch(heads, names, changes_reader(database, heads))
             outcomes: list[Outcome] = [
                 full if full and draft.kind in LIMITED_KINDS else batch.admit(draft, salt)
                 for draft, salt in zip(drafts, draw_salts(drafts, secrets.token_bytes), strict=True)
@@ -229,6 +142,20 @@ class SqliteLog:
 
     # Files
 
+    def begin(self) -> bool:
+        """See FeedbackLog."""
+        self.empty_wal()  # makes durable what a failed sync has left, or fails the start
+        self.finish_purges()
+        return self.upgrade()
+
+    def tidy(self) -> None:
+        """See FeedbackLog."""
+        self.checkpoint_wal()
+
+    def erase_forgotten(self) -> None:
+        """See FeedbackLog."""
+        self.empty_wal()
+
     @property
     def wal_bytes(self) -> int:
         """See LogConnection."""
@@ -270,10 +197,6 @@ class SqliteLog:
         for stream, position in self._appended.items():
             _check_contains(database, stream, position)
         self._cache.reset(database)
-
-
-def _changes_reader(database: apsw.Connection, heads: Mapping[int, StreamHead]) -> ReadChanges:
-    return lambda number, after: map(lineage_change, tables.read_admin_events(database, heads[number].stream, after))
 
 
 def _write_batch(database: apsw.Connection, batch: AppendBatch, *, with_actors: bool) -> None:

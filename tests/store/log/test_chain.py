@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import LogDamagedError
-from service.store.log.chain import Link, add_checksum, check_chain, check_event, strip_checksum
+from service.store.log.chain import Link, add_checksum, check_chain, check_continues, check_event, strip_checksum
 from service.store.log.events import Position, hash_event, hash_payload
 
 GENESIS = Position(0, b"g" * 32)
@@ -58,6 +59,30 @@ def test_a_changed_event_is_named(seq: int, field: int) -> None:
     chain[seq - 1] = tuple(changed)
     with pytest.raises(LogDamagedError, match=f"event {seq} of the feedback log is damaged"):
         check_chain(GENESIS, chain)
+
+
+def test_a_chain_continues_from_a_position_that_it_has() -> None:
+    """Only what follows a position is returned, and what is wrong with it has a class of errors of its own."""
+    chain = links(4)
+    assert check_continues(GENESIS, chain, GENESIS.hash, 4) == chain
+    for seq in range(1, 5):
+        assert list(check_continues(Position(seq, chain[seq - 1][5]), chain[seq - 1 :], b"", 4)) == chain[seq:]
+    with pytest.raises(LogForkedError):
+        check_continues(GENESIS, chain, bytes(32), 4)
+    with pytest.raises(LogForkedError):
+        check_continues(Position(2, chain[2][5]), chain[1:], b"", 4)
+    with pytest.raises(LogEndsEarlierError):
+        check_continues(Position(5, bytes(32)), [], b"", 4)
+
+
+@pytest.mark.parametrize("missing", [2, 3, 4])
+def test_an_event_that_is_missing_within_a_stream_is_damage(missing: int) -> None:
+    chain = links(5)
+    with pytest.raises(LogDamagedError, match=f"has lost event {missing};") as caught:
+        check_continues(Position(2, chain[1][5]), [link for link in chain[1:] if link[0] != missing], b"", 5)
+    assert caught.type is LogDamagedError
+    with pytest.raises(LogDamagedError, match="has lost event 2;"):
+        check_continues(Position(2, chain[1][5]), [], b"", 5)
 
 
 def test_the_hash_of_an_event_has_a_documented_form() -> None:
