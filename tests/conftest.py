@@ -15,6 +15,7 @@ from tests.support.error_bodies import check_httpx_response
 from tests.support.leaked_secrets import SecretFinder
 from tests.support.model_artifacts import write_models
 from tests.support.paths import SHIPPED
+from tests.support.postgres_servers import PostgresCluster, require_postgres, running_cluster
 from tests.support.running_service import Service, serving
 
 LONG_MODULES = (
@@ -79,6 +80,14 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A real `softstep serve` with those models and default limits, shared by all tests."""
     with serving(models, tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresCluster]:
+    """A PostgreSQL server, shared by the tests of a process; each makes databases of its own."""
+    require_postgres()
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
