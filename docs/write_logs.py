@@ -1,11 +1,11 @@
-"""Write docs/logs.md from service/log_events.py: `python docs/write_logs.py`, in the project's environment."""  # noqa: INP001
+"""Write docs/logs.md from service/log_event_table.py: `python docs/write_logs.py`, in the project's environment."""  # noqa: INP001
 
 import logging
 import re
 from pathlib import Path
 
-from service import log_events
-from service.log_events import EVENTS, LogEvent
+from service import log_event_table
+from service.log_event_table import EVENTS, LogEvent
 
 PAGE = Path(__file__).parent / "logs.md"
 
@@ -51,12 +51,12 @@ EXAMPLE
 
 ## Events
 
-This part is written by `docs/write_logs.py` from `service/log_events.py`.
+This part is written by `docs/write_logs.py` from `service/log_event_table.py`.
 """
 
 
 def page() -> str:
-    """Return the page: a table for each group of events, in the order of log_events.py."""
+    """Return the page: a table for each group of events, in the order of log_event_table.py."""
     parts = [HEAD.replace("EXAMPLE", EXAMPLE)]
     for title, names in groups():
         parts.append(f"\n### {title}\n\n| event | level | fields | when |\n|---|---|---|---|\n")
@@ -66,7 +66,7 @@ def page() -> str:
 
 def groups() -> list[tuple[str, list[str]]]:
     """Return the title and the events of each group; a comment of its own in the table starts a group."""
-    source = Path(log_events.__file__).read_text().partition("EVENTS: ")[2].partition("\n}\n")[0]
+    source = Path(log_event_table.__file__).read_text().partition("EVENTS: ")[2].partition("\n}\n")[0]
     blocks = re.split(r"^    # (.+)$", source, flags=re.MULTILINE)[1:]
     return [
         (title, re.findall(r'^    "(\w+)": LogEvent', body, re.MULTILINE))

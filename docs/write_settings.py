@@ -19,7 +19,7 @@ PAGE = Path(__file__).parent / "settings.md"
 HEAD = """\
 # Settings
 
-Set a limit in the environment, or one of five by an option, which overrides the environment:
+Set a limit in the environment, or one of six by an option, which overrides the environment:
 
 ```sh
 SOFTSTEP_WORKERS=2 SOFTSTEP_BODY_BYTES_MAX=8388608 softstep serve --port 9000

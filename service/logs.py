@@ -1,6 +1,6 @@
 """Write the log of the service to standard error: one line for each event, as a JSON object or as text for people.
 
-log_events.py is the table of events. No line contains a payload or a secret, and control characters are escaped, so no
+log_event_table.py is the table of events. No line contains a payload or a secret. Control characters are escaped, so no
 client can forge a line. A disk that is full, or a pipe that is closed, loses lines and never stops the service.
 """
 
@@ -20,7 +20,8 @@ from typing import IO, Final, Literal
 import orjson
 
 from service.errors import SoftstepError
-from service.log_events import EVENTS, logger
+from service.log_event_table import EVENTS
+from service.log_events import logger
 
 LogFormat = Literal["json", "text"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings
 
-from service.setting_types import Count, LocalFolder, MiB, OriginList, Port, Route, Seconds, TokenKeyList
+from service.setting_types import Count, LocalFolder, LogAddress, MiB, OriginList, Port, Route, Seconds, TokenKeyList
 
 
 class ServingSettings(BaseSettings):
@@ -153,6 +153,23 @@ class ServingSettings(BaseSettings):
     )
     token_seconds: Seconds = Field(
         2_592_000.0, description="Lifetime of a feedback token; an expired one gets 422. Thirty days."
+    )
+
+    # Feedback log
+    log: LogAddress = Field(
+        None,
+        description="Address of a feedback log in PostgreSQL, as libpq accepts it, which any number of services share. "
+        "Set it in the environment, because options are visible to other users. Unset: SQLite in the data directory.",
+    )
+    log_copies: Literal["1", "2", "external"] = Field(
+        "2",
+        description="Servers of PostgreSQL that have an event before it is acknowledged. `2`: feedback is refused "
+        "unless the database waits for a standby. `1`: a single server. `external`: copied by the storage below it.",
+    )
+    log_seconds: Seconds = Field(
+        5.0,
+        description="Time that one call of PostgreSQL may take. Then its connection is closed, feedback gets 503, and "
+        "the event may be stored or not.",
     )
 
     # Limits of a model

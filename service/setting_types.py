@@ -22,6 +22,7 @@ ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
 )
 VISIBLE: Final = re.compile("[!-~]+")  # the characters of a URL
+LOG_ADDRESS: Final = re.compile("postgres(ql)?://[!-~]+")
 URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path drops one of the two slashes
 
 
@@ -74,6 +75,14 @@ def _refuse_no_key(key: SecretStr) -> SecretStr:
     if not KEYS.fullmatch(key.get_secret_value()):
         raise PydanticCustomError("no_key", "A key has 64 hexadecimal digits; separate several keys by commas")
     return key
+
+
+def _refuse_other_log(address: SecretStr) -> SecretStr:
+    """Reject the address of a log of another kind at the start, without repeating it: it may contain a password."""
+    if not LOG_ADDRESS.fullmatch(address.get_secret_value()):
+        message = "The log is SQLite in the data directory, or PostgreSQL: an address that begins with postgresql://"
+        raise PydanticCustomError("no_log", message)
+    return address
 
 
 def _split_algorithms(value: object) -> object:
@@ -133,6 +142,10 @@ LocalFolder = Annotated[Path, AfterValidator(_refuse_url)]
 TokenKeyList = Annotated[
     Annotated[SecretStr, AfterValidator(_refuse_no_key)] | None,
     Form("64 hexadecimal digits; several keys separated by commas"),
+]
+LogAddress = Annotated[
+    Annotated[SecretStr, AfterValidator(_refuse_other_log)] | None,
+    Form("postgresql://user@host:port/database"),
 ]
 AlgorithmList = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split_algorithms), Form("names of algorithms separated by commas")

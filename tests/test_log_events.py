@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from service.log_events import EVENTS, REQUEST_ID, logger
+from service.log_event_table import EVENTS
+from service.log_events import REQUEST_ID, logger
 from tests.support.paths import ROOT
 from tests.support.scripts import load_script
 

@@ -77,6 +77,25 @@ def test_a_token_key_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    "address", ["sqlite:///secret", "postgresql:secret", "host=secret", "postgresql://secret host/a", "mysql://secret"]
+)
+def test_a_log_of_another_kind_is_rejected(address: str) -> None:
+    """The error does not repeat the address, which may contain a password."""
+    with pytest.raises(ValidationError, match="begins with postgresql://") as caught:
+        Settings(log=SecretStr(address))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:secret@a:5432,b/softstep", "postgres:///softstep?host=/secret"])
+def test_the_address_of_the_log_is_not_shown(address: str) -> None:
+    """Printed and dumped settings do not contain it; several hosts, and sockets, are libpq's to read."""
+    settings = Settings(log=SecretStr(address))
+    assert settings.log is not None
+    assert settings.log.get_secret_value() == address
+    assert "secret" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
     ("name", "needed"),
     [("tls_key", "tls_certificate"), ("tls_client_ca", "tls_certificate"), ("tls_subjects", "tls_client_ca")],
 )

@@ -15,7 +15,14 @@ from service.access.actor_names import actor_key_of
 from service.access.exposure import has_identities, may_be_open
 from service.access.subjects_file import read_subjects
 from service.configuration import InvalidSettingsError
-from service.errors import ApiKeysError, KeyFileError, LogDamagedError, LogError, TlsFileError
+from service.errors import (
+    ApiKeysError,
+    KeyFileError,
+    LogDamagedError,
+    LogError,
+    LogUnavailableError,
+    TlsFileError,
+)
 from service.learn.learner_process import run_learner
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
@@ -34,12 +41,13 @@ from service.store.directory.ack_marks import read_marks
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
 from service.store.directory.keyfile import KEY_BYTES, parse_keys, read_or_create_keys
+from service.store.directory.log_opening import open_log
 from service.store.directory.restore_files import delete_partial_copy
 from service.store.directory.truncation import refuse_truncated_log
 from service.store.filesystem import free_bytes, total_bytes
 from service.store.log.database import USER_VERSION
 from service.store.log.events import Position
-from service.store.log.sqlite import SqliteLog
+from service.store.log.feedback_log import FeedbackLog
 from service.store.states.state_folder import stored_positions
 
 # Events between two progress points of the verification at a start.
@@ -163,7 +171,10 @@ def open_data(settings: Settings) -> Iterator[DataDirectory | None]:
         _warn_of_small_disk(settings)
         delete_partial_copy(data)
         data.delete_hidden_streams()
-        _check_log(data)
+        if settings.log is None:
+            _check_log(settings, data)
+        else:
+            _begin_shared_log(settings, data)
         yield data
 
 
@@ -176,7 +187,24 @@ def _warn_of_small_disk(settings: Settings) -> None:
         )
 
 
-def _check_log(data: DataDirectory) -> None:
+def _begin_shared_log(settings: Settings, data: DataDirectory) -> None:
+    """Begin with a log that outlives the data directory; workers serve what they have if it cannot be reached.
+
+    Nothing is checked against the data directory, which is a cache of such a log: the learner goes back to what the log
+    has (learn/lost_states.py).
+
+    Raises:
+        SoftstepError: The packages of the log are not installed.
+        LogError: The log has a schema that this release cannot use.
+    """
+    with closing(open_log(settings, data)) as log:
+        try:
+            log.begin()
+        except LogUnavailableError as error:
+            logger.event("log_not_reached", reason=str(error))
+
+
+def _check_log(settings: Settings, data: DataDirectory) -> None:
     """Check that the log has all that was acknowledged, and upgrade it if an earlier release wrote it.
 
     It is closed, because no connection may be inherited by a fork.
@@ -186,19 +214,17 @@ def _check_log(data: DataDirectory) -> None:
     """
     if not data.log.exists():
         return
-    with closing(SqliteLog(data.log)) as log:
-        log.empty_wal()  # makes durable what a failed sync has left, or fails the start
-        log.finish_purges()
+    with closing(open_log(settings, data)) as log:
         try:
             _check_positions(data, log, checked=False)
         except LogDamagedError:
             # The damage may be in a derived file, which must not prevent the start.
             _check_positions(data, log, checked=True)
-        if log.upgrade():
+        if log.begin():
             logger.event("log_upgraded", schema=USER_VERSION)
 
 
-def _check_positions(data: DataDirectory, log: SqliteLog, *, checked: bool) -> None:
+def _check_positions(data: DataDirectory, log: FeedbackLog, *, checked: bool) -> None:
     """Check that the log reaches every mark, checkpoint and snapshot.
 
     Args:

@@ -29,8 +29,8 @@ from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
+from service.store.directory.log_opening import open_log
 from service.store.log.events import Stream
-from service.store.log.sqlite import SqliteLog
 
 # Longest pause between two looks at the log, in case a notification was lost with a worker.
 POLL_SECONDS: Final = 0.5
@@ -55,7 +55,7 @@ class LearnerProcess:
         self._workers: Final = workers
         self._first_bases: Final = FirstBases(settings, self._data)
         self._failures: Final = FailureTracker(memory)
-        self._log: Final = SqliteLog(self._data.log, memory.disk_faults)
+        self._log: Final = open_log(settings, self._data, memory.disk_faults)
         self._streams: dict[int, Stream] = {}
         self._pauses: Final = LineLimit()
         self._streams_due = 0.0
@@ -92,7 +92,7 @@ class LearnerProcess:
         self._has_listed_streams = now >= self._streams_due
         if self._has_listed_streams:
             self._list_streams()
-            self._log.checkpoint_wal()
+            self._log.tidy()
             if self._first_bases.write_missing():
                 for worker in self._workers:
                     worker.notify()

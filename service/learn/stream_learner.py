@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.store.artifact.artifact import read_artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Kind, Stream
-from service.store.log.sqlite import SqliteLog
+from service.store.log.feedback_log import FeedbackLog
 from service.store.states.losses import LossWriter
 from service.store.states.state_folder import delete_temporary_files
 from service.store.states.status import read_status, write_status
@@ -41,7 +41,7 @@ class StreamLearner:
     """
 
     def __init__(
-        self, stream: Stream, log: SqliteLog, folder: StreamFolder, settings: Settings, failures: FailureTracker
+        self, stream: Stream, log: FeedbackLog, folder: StreamFolder, settings: Settings, failures: FailureTracker
     ) -> None:
         self.stream: Final = stream
         self._log: Final = log
@@ -129,7 +129,7 @@ class StreamLearner:
         self.publisher.erase_forgotten()
         self._losses.erase_events(self.follower.lineage.forgotten)
         try:
-            self._log.empty_wal()
+            self._log.erase_forgotten()
         except LogUnavailableError as error:  # a long read, which concerns this stream alone
             raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error
         self.publisher.mark_erased()

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from service.log_events import EVENTS
+from service.log_event_table import EVENTS
 from tests.support.processes import CLIENT, SECONDS, kill, log_of, predict, workers
 from tests.support.running_service import Service, serving
 from tests.support.waiting import wait_until

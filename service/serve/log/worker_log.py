@@ -11,9 +11,9 @@ from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.bound_artifact import store_artifact
 from service.store.directory.data_directory import DataDirectory
+from service.store.directory.log_opening import open_log
 from service.store.log.events import Position
 from service.store.log.feedback_log import FeedbackLog
-from service.store.log.sqlite import SqliteLog
 
 
 class WorkerLog:
@@ -38,17 +38,12 @@ class WorkerLog:
         self._marks: AckMarks | None = None
 
     def open_log(self) -> FeedbackLog:
-        """Open the log and the worker's marks, and return the log."""
-        settings = self._settings
-        log = SqliteLog(
-            self._data.log,
-            self._faults,
-            reserve_bytes=settings.disk_reserve_bytes,
-            wal_bytes_max=settings.wal_bytes_max,
-        )
+        """Open the log and the worker's marks, and return the log. A shared log has no marks: it outlives this disk."""
+        log = open_log(self._settings, self._data, self._faults)
         if self._marks is not None:
             self._marks.close()
-        self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
+        if not log.is_shared:
+            self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
         return log
 
     def bind_artifact(self, source: LearningVersion) -> None:

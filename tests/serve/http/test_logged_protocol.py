@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.log_events import EVENTS
+from service.log_event_table import EVENTS
 from service.logs import AccessLog
 from service.serve.handlers.load_shedding import LoadShedder
 from service.serve.http.logged_protocol import LoggedProtocol

@@ -1,0 +1,38 @@
+"""Open the feedback log that the settings name: SQLite in the data directory, or PostgreSQL."""
+
+from typing import Final
+
+from service.optional_packages import resolve_optional
+from service.settings import Settings
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.feedback_log import FeedbackLog
+from service.store.log.log_connection import Generation
+from service.store.log.sqlite import SqliteLog
+
+# Imported only where it is used, because its driver is not part of every installation.
+POSTGRES_LOG: Final = "service.store.log.postgres:PostgresLog"
+POSTGRES_EXTRA: Final = "postgres"
+# The numbers of copies by the values of the setting; None if PostgreSQL does not know of them.
+COPIES: Final = {"1": 1, "2": 2, "external": None}
+
+
+def open_log(settings: Settings, data: DataDirectory, faults: Generation | None = None) -> FeedbackLog:
+    """Open the log; every process and every thread opens its own, after the fork.
+
+    Args:
+        settings: Where it is, and its limits.
+        data: The data directory.
+        faults: Counts the disk faults of all processes that use a log in the data directory.
+
+    Raises:
+        SoftstepError: The packages of the log are not installed.
+        LogError: The log cannot be used. One in PostgreSQL is connected to by its first use.
+    """
+    if settings.log is None:
+        return SqliteLog(
+            data.log, faults, reserve_bytes=settings.disk_reserve_bytes, wal_bytes_max=settings.wal_bytes_max
+        )
+    make = resolve_optional(POSTGRES_LOG, "softstep serve --log", POSTGRES_EXTRA)
+    copies, address = COPIES[settings.log_copies], settings.log.get_secret_value()
+    log: FeedbackLog = make(address, copies=copies, seconds=settings.log_seconds)
+    return log
