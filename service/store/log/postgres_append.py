@@ -1,0 +1,229 @@
+"""The two ways to append to a log in PostgreSQL; the rules of both are those of append_rules.py.
+
+    optimistic   Feedback of one stream whose head is known is admitted in memory. One statement moves the head from
+                 the known position and inserts the events. It commits in the same round trip.
+    locked       The rows of the streams are locked, and the events that have the ids already are read. The rules
+                 decide, and the events are written and committed in a second round trip.
+
+The optimistic way can only accept. If the head has moved, an id is taken or a rule refuses, nothing is written, and the
+locked way decides this batch and those of the next second. A duplicate is acknowledged by a transaction that has locked
+a row and is committed like every other, because the event that it repeats may not have reached a standby yet.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from service.store.log.append_rules import FEEDBACK, AppendBatch, draw_salts, find_names
+from service.store.log.chain import strip_checksum
+from service.store.log.events import SEQ_BITS, Draft, EventLocation, Outcome, Position, Stream
+from service.store.log.lineage import Lineage, LineageChange, lineage_change
+from service.store.log.log_rows import Name, ReadChanges, Row, StreamHead, duplicate_of
+from service.store.log.postgres_connection import BEGIN, PostgresConnection, StatementRefusedError
+from service.store.log.postgres_reads import checked_admin_events
+from service.store.log.postgres_schema import SELECT_SECRET
+from service.store.log.postgres_tables import (
+    DELETE_POSITIONS,
+    FORGET_PAYLOADS,
+    LOCK_HEADS_OF_KEYS,
+    SELECT_HEADS_OF_KEYS,
+    SELECT_ROWS,
+    compare_and_append,
+    head_of,
+    insert_rows,
+    key_of,
+    select_admin_links,
+    select_heads,
+    select_positions,
+    update_heads,
+)
+from service.store.log.postgres_values import Statement, pack_integers, pack_keys
+
+# For how long the locked way is taken after the optimistic one has failed: others append to the stream then.
+LOCKED_SECONDS: Final = 1.0
+# Of the locked way. Only appends to other versions of a model, with the same ids at the same moment, lead to another.
+ATTEMPTS_MAX: Final = 10
+
+
+class PostgresAppender:
+    """Appends to the log, and finds ids in it. All methods are called within a call of the connection.
+
+    Args:
+        connection: The connection.
+        optimistic: Whether to try the optimistic way.
+    """
+
+    def __init__(self, connection: PostgresConnection, *, optimistic: bool) -> None:
+        self._connection = connection
+        self._optimistic = optimistic
+        self._locked_until = 0.0
+        self._streams: dict[int, Stream] = {}
+        self._heads: dict[int, StreamHead] = {}
+        self._lineages: dict[int, tuple[Lineage, Position]] = {}
+        self._secret = b""
+        self._secret_of = 0
+
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Write drafts in one transaction; see FeedbackLog."""
+        outcomes = self._append_optimistically(drafts)
+        attempts = 0
+        while outcomes is None:
+            attempts += 1
+            try:
+                outcomes = self._append_locked(drafts)
+            except StatementRefusedError as error:
+                if not error.may_retry or attempts == ATTEMPTS_MAX:
+                    raise
+        return outcomes
+
+    def position_after_append(self, stream: int) -> tuple[Stream, Position]:
+        """Return a stream that an outcome of the last append names, and its end since then."""
+        head = self._heads[stream]
+        return head.stream, Position(head.seq, head.hash)
+
+    def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
+        """Return the locations of the events with these ids, once they are on as many nodes as an append needs."""
+        names = {(model, id_) for id_ in ids}
+        keys = self._pack_keys(names)
+        if not self._connection.query(Statement(SELECT_ROWS, (keys,))):
+            return {}
+        _, locked, found = self._connection.run(
+            BEGIN, Statement(LOCK_HEADS_OF_KEYS, (keys,)), Statement(SELECT_ROWS, (keys,))
+        )
+        heads = {row[0]: head_of(row) for row in self._connection.rows(locked)}
+        rows = _rows_by_name(self._connection.rows(found), heads, names)
+        read_changes = self._changes_reader(heads)
+        places = {id_: duplicate_of(row, heads[row[0] >> SEQ_BITS], read_changes) for (_, id_), row in rows.items()}
+        self._connection.commit()
+        return places
+
+    def _append_optimistically(self, drafts: Sequence[Draft]) -> list[Outcome] | None:
+        """Return the outcomes, or None if the locked way has to decide."""
+        stream = drafts[0].stream
+        known = self._heads.get(stream)
+        if known is None or not self._optimistic or time.monotonic() < self._locked_until:
+            return None
+        if any(draft.stream != stream or draft.kind != FEEDBACK for draft in drafts):
+            return None
+        head = replace(known, lineage=None, lineage_seq=0)
+        batch = AppendBatch({stream: head}, {}, lambda _number, _after: ())
+        salts = draw_salts(drafts, secrets.token_bytes)
+        outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
+        if len(batch.rows) == len(drafts):
+            keys = self._keys_of(name for _, name in batch.positions)
+            statement = compare_and_append(Position(known.seq, known.hash), head, batch.rows, keys)
+            del self._heads[stream]
+            try:
+                _, appended = self._connection.commit(BEGIN, statement)
+            except StatementRefusedError:
+                appended = None
+            if appended is not None and appended.command_tuples == len(drafts):
+                self._heads[stream] = head
+                return outcomes
+        self._locked_until = time.monotonic() + LOCKED_SECONDS
+        return None
+
+    def _append_locked(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        numbers = sorted({draft.stream for draft in drafts})
+        streams = self._known_streams(numbers)
+        names = find_names(drafts, {stream.number: _empty_head(stream) for stream in streams})
+        heads, rows, freed = self._lock(numbers, names)
+        self._compare_streams(numbers, streams, heads)
+        batch = AppendBatch(heads, _rows_by_name(rows, heads, names), self._changes_reader(heads))
+        salts = draw_salts(drafts, secrets.token_bytes)
+        outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
+        statements = []
+        if freed:
+            statements.append(Statement(DELETE_POSITIONS, (pack_integers(freed),)))
+        if batch.rows:
+            statements.append(insert_rows(batch.rows, self._keys_of(name for _, name in batch.positions)))
+            statements.append(
+                update_heads([heads[number] for number in sorted({row[0] >> SEQ_BITS for row in batch.rows})])
+            )
+        if batch.forgotten:
+            statements.append(Statement(FORGET_PAYLOADS, (pack_integers(batch.forgotten),)))
+        self._connection.commit(*statements)
+        for number, head in heads.items():
+            self._heads[number] = head
+            if head.lineage is not None:
+                self._lineages[number] = head.lineage, Position(head.seq, head.hash)
+        return outcomes
+
+    def _lock(self, numbers: Sequence[int], names: set[Name]) -> tuple[dict[int, StreamHead], list[Row], list[int]]:
+        """Lock streams, and read the events that have ids already, with the heads of their streams.
+
+        Returns:
+            The heads, by number, those of the locked streams with the lineages that are in memory and still hold; the
+            events; and the positions of the events of purged streams, which free their ids.
+        """
+        models = {model for model, _ in names}
+        ours = [number for number in self._lineages if self._streams[number].model in models]
+        lineages = {number: self._lineages.pop(number) for number in ours}
+        keys = self._pack_keys(names)
+        _, locked, found, others, intact = self._connection.run(
+            BEGIN,
+            select_heads(numbers, lock=True),
+            Statement(SELECT_ROWS, (keys,)),
+            Statement(SELECT_HEADS_OF_KEYS, (keys,)),
+            select_positions((number, position) for number, (_, position) in lineages.items()),
+        )
+        rows_of = self._connection.rows
+        heads = {row[0]: head_of(row) for row in [*rows_of(others), *rows_of(locked)]}
+        positions = {position for (position,) in rows_of(intact)}
+        for number, (lineage, (seq, _)) in lineages.items():
+            if number in heads and number << SEQ_BITS | seq in positions:
+                heads[number].lineage, heads[number].lineage_seq = lineage, seq
+        rows = rows_of(found)
+        return heads, rows, [row[0] for row in rows if row[0] >> SEQ_BITS not in heads]
+
+    def _known_streams(self, numbers: Iterable[int]) -> list[Stream]:
+        """Return the streams of these numbers that exist, from memory where possible."""
+        missing = [number for number in numbers if number not in self._streams]
+        if missing:
+            rows = self._connection.query(select_heads(missing))
+            self._streams |= {row[0]: head_of(row).stream for row in rows}
+        return [self._streams[number] for number in numbers if number in self._streams]
+
+    def _compare_streams(self, numbers: Iterable[int], used: Sequence[Stream], heads: Mapping[int, StreamHead]) -> None:
+        """Check that locked streams are those whose models were used to look up ids.
+
+        Raises:
+            StatementRefusedError: One was opened meanwhile, or is of another model, as after a failover.
+        """
+        for number in numbers:
+            self._streams.pop(number, None)
+        self._streams |= {number: head.stream for number, head in heads.items()}
+        if any(number in heads and heads[number].stream not in used for number in numbers):
+            raise StatementRefusedError("a stream has changed; try again", may_retry=True)
+
+    def _changes_reader(self, heads: Mapping[int, StreamHead]) -> ReadChanges:
+        """Return a function that reads the admin events of a stream after a seq, up to its head as it is now."""
+        last_seqs = {number: head.seq for number, head in heads.items()}
+
+        def read_changes(number: int, after: int) -> Iterable[LineageChange]:
+            rows = self._connection.query(select_admin_links(number, after + 1, last_seqs[number]))
+            return map(lineage_change, checked_admin_events(heads[number].stream.genesis, rows))
+
+        return read_changes
+
+    def _keys_of(self, names: Iterable[Name]) -> list[bytes]:
+        """Return the keys by which ids are found."""
+        if self._secret_of != self._connection.opened:
+            ((stored,),) = self._connection.query(SELECT_SECRET) or [(b"",)]
+            self._secret, self._secret_of = strip_checksum(stored), self._connection.opened
+        return [key_of(self._secret, name) for name in names]
+
+    def _pack_keys(self, names: Iterable[Name]) -> bytes:
+        return pack_keys(self._keys_of(names))
+
+
+def _empty_head(stream: Stream) -> StreamHead:
+    return StreamHead(stream, 0, stream.genesis, 0, stream.n_classes, 0)
+
+
+def _rows_by_name(rows: Iterable[Row], heads: Mapping[int, StreamHead], names: set[Name]) -> dict[Name, Row]:
+    """Return the events of streams that exist by the names that were looked up."""
+    found = {(heads[row[0] >> SEQ_BITS].stream.model, row[2]): row for row in rows if row[0] >> SEQ_BITS in heads}
+    return {name: row for name, row in found.items() if name in names}

@@ -1,0 +1,120 @@
+"""The tables of the feedback log in PostgreSQL. `create_schema` alone makes them; no start of the service does.
+
+    table     contents                                                         key
+    streams   each stream: what it began with, its last event, its classes     number, never reused
+              and epoch; `moved` is the transaction that changed it last
+    events    every event                                                      position = stream << 40 | seq
+    blobs     artifacts and checkpoints, in parts                              SHA-256 of the whole, number of the part
+    states    of a state the SHA-256 of its checkpoint, which all replicas     stream, seq, hash, epoch, fold
+              compare
+    replicas  who serves and learns: when it was seen, and what it has         name
+              reached
+    facts     the secret of `id_key`, checksummed; the version of the schema   name
+
+    seal      of an event the salt of its digest; if it was forgotten, the digest itself, and payload is NULL
+    actor     of an event who sent it, or nothing
+    id_key    16 bytes of BLAKE2b(secret ‖ model ‖ 0 ‖ id): no id of a model is stored twice, and the index has no ids
+
+Kinds, ids, salts and hashes are those of events.py, so a log that is moved from one backend to the other keeps its
+chain. Later schemas only add to this one, and raise its version.
+"""
+
+import secrets
+from typing import Final
+
+from service.errors import LogUnsafeError
+from service.store.log.chain import add_checksum
+from service.store.log.postgres_connection import BEGIN, COMMIT, PostgresConnection
+from service.store.log.postgres_values import Statement
+
+SCHEMA_VERSION: Final = b"1"
+SECRET_BYTES: Final = 16
+# A new index of a long log takes a while.
+CREATE_SECONDS: Final = 3600.0
+SELECT_VERSION: Final = Statement(b"SELECT value FROM facts WHERE name = 'schema'")
+SELECT_SECRET: Final = Statement(b"SELECT value FROM facts WHERE name = 'secret'")
+INSERT_FACT: Final = b"INSERT INTO facts VALUES($1::text, $2::bytea) ON CONFLICT DO NOTHING"
+
+TABLES: Final = (
+    # Half of each page is left for new versions of its rows: each append makes one.
+    """
+    CREATE TABLE IF NOT EXISTS streams(
+      number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, model text NOT NULL, version bigint NOT NULL,
+      genesis bytea NOT NULL, first_classes bigint NOT NULL, seq bigint NOT NULL DEFAULT 0, hash bytea NOT NULL,
+      class_epoch bigint NOT NULL DEFAULT 0, n_classes bigint NOT NULL, epoch bigint NOT NULL DEFAULT 0,
+      moved xid8 NOT NULL DEFAULT pg_current_xact_id(), purged boolean NOT NULL DEFAULT false
+    ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000)
+    """,
+    "CREATE UNIQUE INDEX IF NOT EXISTS opened_streams ON streams(model, version) WHERE NOT purged",
+    "CREATE INDEX IF NOT EXISTS moved_streams ON streams(moved)",
+    """
+    CREATE TABLE IF NOT EXISTS events(
+      position bigint PRIMARY KEY, kind smallint NOT NULL, id bytea NOT NULL, time_ms bigint NOT NULL,
+      payload bytea, hash bytea NOT NULL, seal bytea NOT NULL, actor bytea NOT NULL DEFAULT '',
+      id_key uuid NOT NULL UNIQUE
+    )
+    """,
+    # Random bytes do not get smaller, and of a large payload the start can be read alone.
+    "ALTER TABLE events ALTER COLUMN payload SET STORAGE EXTERNAL",
+    "CREATE INDEX IF NOT EXISTS admin_events ON events(position) WHERE kind <> 1",
+    """
+    CREATE TABLE IF NOT EXISTS blobs(
+      hash bytea, part integer, bytes bytea NOT NULL, PRIMARY KEY(hash, part)
+    )
+    """,
+    "ALTER TABLE blobs ALTER COLUMN bytes SET STORAGE EXTERNAL",
+    """
+    CREATE TABLE IF NOT EXISTS states(
+      stream bigint, seq bigint, hash bytea, epoch bigint, fold integer, digest bytea NOT NULL,
+      PRIMARY KEY(stream, seq, hash, epoch, fold)
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS replicas(
+      name text PRIMARY KEY, seen timestamptz NOT NULL DEFAULT now(), reached jsonb NOT NULL DEFAULT '{}'
+    )
+    """,
+    "CREATE TABLE IF NOT EXISTS facts(name text PRIMARY KEY, value bytea NOT NULL)",
+)
+# A plan that was made while a table was empty reads all of it later; plans of short statements need no compiler. A
+# process that stops within a transaction does not make others wait.
+ROLE_SETTINGS: Final = {
+    "enable_seqscan": "off",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": "1s",
+    "synchronous_commit": "on",
+}
+
+
+def create_schema(address: str) -> None:
+    """Create the tables of a log that are missing, and the settings of the role that uses them.
+
+    Args:
+        address: The URI of the database, with the role of the service, which owns the tables then.
+
+    Raises:
+        LogUnsafeError: The database has a log of another release.
+        LogError: The database cannot be reached or refuses.
+    """
+    connection = PostgresConnection(address, copies=None, seconds=CREATE_SECONDS)
+    facts = {"secret": add_checksum(secrets.token_bytes(SECRET_BYTES)), "schema": SCHEMA_VERSION}
+    settings = [f"ALTER ROLE CURRENT_USER SET {name} = '{value}'" for name, value in ROLE_SETTINGS.items()]
+    statements = [Statement(sql.encode()) for sql in (*TABLES, *settings)]
+    inserts = [Statement(INSERT_FACT, (name.encode(), value)) for name, value in facts.items()]
+    try:
+        with connection.call():
+            connection.run(BEGIN, *statements, *inserts, COMMIT)
+            check_schema(connection)
+    finally:
+        connection.close()
+
+
+def check_schema(connection: PostgresConnection) -> None:
+    """Check that a database has a log with the schema of this release.
+
+    Raises:
+        LogUnsafeError: It has none, or that of another release.
+        LogError: The database cannot be reached or refuses.
+    """
+    if connection.query(SELECT_VERSION) != [(SCHEMA_VERSION,)]:
+        raise LogUnsafeError("the database has a feedback log of another release; run `softstep migrate` of this one")
