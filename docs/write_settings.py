@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from service.access_settings import AccessSettings
 from service.configuration import OPTIONS, accepted_form
 from service.environment import IMPORT_VARIABLES
+from service.grpc_settings import GrpcSettings
 from service.serving_settings import ServingSettings
 from service.setting_types import MiB
 from service.settings import Settings
@@ -36,7 +37,8 @@ message names the variable and what it accepts, or the nearest known name. These
 - Variables that Kubernetes sets for a Service called softstep, or whose name begins so: `SOFTSTEP_PORT=tcp://…`,
   `SOFTSTEP_SERVICE_HOST`, `SOFTSTEP_PORT_8000_TCP` and others. `enableServiceLinks: false` in a pod turns them off.
 
-This page is written by `docs/write_settings.py` from `service/serving_settings.py` and `service/access_settings.py`.
+This page is written by `docs/write_settings.py` from `serving_settings.py`, `grpc_settings.py` and `access_settings.py`
+of `service/`.
 """
 
 TAIL = """
@@ -61,7 +63,9 @@ def page() -> str:
 
 def groups() -> list[tuple[str, list[str]]]:
     """Return the title and the settings of each group; a comment of its own in a class starts a group."""
-    source = "".join(inspect.getsource(one).partition("class")[2] for one in (ServingSettings, AccessSettings))
+    source = "".join(
+        inspect.getsource(one).partition("class")[2] for one in (ServingSettings, GrpcSettings, AccessSettings)
+    )
     blocks = re.split(r"^    # (.+)$", source, flags=re.MULTILINE)[1:]
     return [
         (title, re.findall(r"^    (\w+):", body, re.MULTILINE))

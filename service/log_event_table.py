@@ -101,6 +101,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "admin_port": LogEvent(
         INFO, "feedback and administration on {url}", "The service listens on SOFTSTEP_ADMIN_PORT too."
     ),
+    "grpc_port": LogEvent(INFO, "gRPC on {url}", "The service listens on SOFTSTEP_GRPC_PORT too."),
     "overload_began": LogEvent(
         WARNING,
         "requests wait for {delay_seconds} s, longer than SOFTSTEP_QUEUE_SECONDS; some get 503 from now on",

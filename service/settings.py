@@ -1,7 +1,7 @@
-"""The settings of a service, from two parts: serving_settings.py and access_settings.py.
+"""The settings of a service, from three parts: serving_settings.py, grpc_settings.py and access_settings.py.
 
 Each field is read from the environment as `SOFTSTEP_<NAME>` (upper case); options of `softstep serve` override it.
-docs/write_settings.py writes docs/settings.md from both parts, and a test checks that they agree.
+docs/write_settings.py writes docs/settings.md from all parts, and a test checks that they agree.
 """
 
 from pathlib import Path
@@ -10,10 +10,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.access_settings import AccessSettings
 from service.environment import PREFIX, EnvironmentSource
+from service.grpc_settings import GrpcSettings
 from service.serving_settings import ServingSettings
 
 
-class Settings(AccessSettings, ServingSettings):
+class Settings(AccessSettings, GrpcSettings, ServingSettings):
     """The settings of one service, read once at start; nothing reads the environment later."""
 
     model_config = SettingsConfigDict(

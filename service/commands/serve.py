@@ -32,6 +32,7 @@ from service.process.shared_memory import SharedMemory
 from service.process.supervisor import Supervisor
 from service.process.wakeup import Wakeup
 from service.serve import worker
+from service.serve.grpc_port import resolve_grpc
 from service.serve.http.tls_context import watch_tls
 from service.serve.metrics.counters import ROUTES_MAX
 from service.serve.models.load_unload import LoadRequests
@@ -102,8 +103,10 @@ def check_access_files(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> int:
+    if settings.grpc_port is not None:  # imported before the fork, and refused here if packages are missing
+        resolve_grpc()
     listeners = []
-    for one in (settings.port, settings.admin_port):
+    for one in (settings.port, settings.admin_port, settings.grpc_port):
         try:
             listeners += [] if one is None else [listen(settings.host, one)]
         except OSError as error:
@@ -113,7 +116,7 @@ def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> 
     if compiler.FAMILY == "none":
         logger.event("slow_processor")
     urls = [_url_of(settings, listener) for listener in listeners]
-    _report_address(settings, *urls)
+    _report_address(settings, urls)
     if is_open:
         logger.event("open_service", url=urls[0])
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
@@ -135,12 +138,15 @@ def _url_of(settings: Settings, listener: socket.socket) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _report_address(settings: Settings, url: str, admin_url: str | None = None) -> None:
-    """Write the address to standard output, for people and scripts, and to the log; neither can stop the service."""
+def _report_address(settings: Settings, urls: list[str]) -> None:
+    """Write the addresses to standard output, for people and scripts, and to the log; neither can stop the service."""
+    url, *others = urls
     LineWriter(sys.stdout).write(f"softstep {__version__}: {url} (kernels: {compiler.TARGET})")
     logger.event("started", url=url, release=__version__, kernels=compiler.TARGET, workers=settings.workers)
-    if admin_url is not None:
-        logger.event("admin_port", url=admin_url)
+    if settings.admin_port is not None:
+        logger.event("admin_port", url=others.pop(0))
+    if settings.grpc_port is not None:
+        logger.event("grpc_port", url=others.pop(0))
 
 
 def _token_keys(settings: Settings, data: DataDirectory | None) -> list[bytes]:

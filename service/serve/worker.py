@@ -14,19 +14,18 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
-from service.access.exposure import may_be_open
-from service.access.jwt_verifier import make_jwt_verifier
 from service.fields.column_blocks import FieldLimits
 from service.log_events import logger
 from service.log_limit import LineLimit
 from service.logs import AccessLog
-from service.process.shared_memory import READY, SharedCell, SharedMemory
+from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
 from service.serve.authorization.access_files import AccessFiles
-from service.serve.authorization.authorizer import Authorizer
+from service.serve.authorization.authorizer import make_authorizer
 from service.serve.authorization.certificate_scopes import CertificateScopes
+from service.serve.grpc_port import make_grpc_port
 from service.serve.handlers.dispatcher import Dispatcher, Handler
 from service.serve.handlers.explain import ExplainHandler
 from service.serve.handlers.feedback import LearningOffHandler
@@ -48,7 +47,7 @@ from service.serve.http.logged_protocol import LoggedProtocol
 from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.server import Server
 from service.serve.http.shared_state import SharedState
-from service.serve.http.tls_context import watch_tls
+from service.serve.http.tls_context import GRPC_PROTOCOLS, watch_tls
 from service.serve.limits.bucket_table import BucketTable
 from service.serve.limits.limiter import Limiters
 from service.serve.log.worker_log import WorkerLog
@@ -108,8 +107,9 @@ class Worker:
         self.turns = Turns()
         self.tls = watch_tls(settings)
         certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
-        self.authorizer = self._make_authorizer(certificates, actor_key, shared_memory.keyed)
-        watched = (self.tls, None if certificates is None else certificates.file)
+        self.authorizer = make_authorizer(settings, certificates, actor_key, shared_memory.keyed)
+        self.grpc_tls = None if settings.grpc_port is None else watch_tls(settings, GRPC_PROTOCOLS)
+        watched = (self.tls, self.grpc_tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
         self.limiters = Limiters(BucketTable(shared_memory), slot)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
@@ -168,22 +168,6 @@ class Worker:
             learning,
             access_log,
         )
-
-    def _make_authorizer(
-        self, certificates: CertificateScopes | None, actor_key: bytes, keyed: SharedCell
-    ) -> Authorizer:
-        """Make the authorizer. Once it has keys, workers that start later are closed, even without a file."""
-        jwts = make_jwt_verifier(self.settings, actor_key)
-        closed = bool(keyed.get()) or not may_be_open(self.settings)
-        authorizer = Authorizer(self.settings.keys_path, jwts, certificates, closed=closed)
-
-        def note_keys() -> None:
-            if not authorizer.is_open:
-                keyed.set(1)
-
-        authorizer.on_change.append(note_keys)
-        note_keys()
-        return authorizer
 
     def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
         """Make the parts that learn; the writer's thread starts with the event loop."""
@@ -286,7 +270,7 @@ def run(  # noqa: PLR0917  # the first four are bound before the fork
     listeners: Sequence[socket.socket],
     pipe: int,
 ) -> None:
-    """Serve from listening sockets until SIGTERM."""
+    """Serve from listening sockets until SIGTERM; the last one is that of gRPC if the settings have its port."""
     REQUEST_IDS.renew()
     worker = Worker(settings, shared_memory, slot, pipe, links, actor_key=actor_key)
     app = make_app(worker.context, worker.counters, worker.lifespan)
@@ -294,4 +278,5 @@ def run(  # noqa: PLR0917  # the first four are bound before the fork
     # What stays until the end would be collected in pauses: 88 ms beside 2,200 connections (measured by hand).
     gc.collect()
     gc.freeze()
-    Server(config, settings, shared_memory, worker.shared, worker.tls).run(sockets=list(listeners))
+    grpc = make_grpc_port(worker.context, app, worker.grpc_tls)
+    Server(config, settings, shared_memory, worker.shared, worker.tls, grpc).run(sockets=list(listeners))

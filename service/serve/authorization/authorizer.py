@@ -20,14 +20,17 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from service.access.jwt_verifier import JwtVerifier
+from service.access.exposure import may_be_open
+from service.access.jwt_verifier import JwtVerifier, make_jwt_verifier
 from service.access.key_file import FileState, KeyTable, file_state, read_keys
 from service.access.principal import ANYONE, Principal
 from service.access.scopes import Scope
 from service.errors import ApiKeysError, KeyInvalidError, KeyMissingError, ModelNotPermittedError, ScopeMissingError
 from service.log_events import logger
+from service.process.shared_memory import SharedCell
 from service.serve.authorization.certificate_scopes import CertificateScopes
 from service.serve.responses import RequestHead
+from service.settings import Settings
 
 # Time between two looks at the file: half of what a revocation may take.
 WATCH_SECONDS: Final = 0.5
@@ -205,6 +208,30 @@ class Authorizer:
         if reason != self._reported:
             self._reported = reason
             logger.event("keys_not_read", reason=reason)
+
+
+def make_authorizer(
+    settings: Settings, certificates: CertificateScopes | None, actor_key: bytes, keyed: SharedCell
+) -> Authorizer:
+    """Make the authorizer of a worker. Once it has keys, workers that start later are closed, even without a file.
+
+    Args:
+        settings: Where keys and JWTs come from.
+        certificates: What clients may do by their certificates, or None.
+        actor_key: The key of the names of actors.
+        keyed: Whether a worker has read keys.
+    """
+    jwts = make_jwt_verifier(settings, actor_key)
+    closed = bool(keyed.get()) or not may_be_open(settings)
+    authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=closed)
+
+    def note_keys() -> None:
+        if not authorizer.is_open:
+            keyed.set(1)
+
+    authorizer.on_change.append(note_keys)
+    note_keys()
+    return authorizer
 
 
 def check_model(principal: Principal, model: str) -> None:

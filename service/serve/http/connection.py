@@ -241,6 +241,10 @@ class Connection(TimedProtocol):
         if cycle is not None and not cycle.response_complete and not cycle.response_started:
             cycle.keep_alive = False
 
+    def close_quiet(self) -> None:
+        """Close a connection that waits for a request."""
+        self.transport.close()
+
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
         return int(self.transport.get_extra_info("socket").fileno())

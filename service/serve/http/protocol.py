@@ -11,8 +11,8 @@ import httptools
 
 from service.log_events import logger
 from service.serve.asgi import CERTIFICATE, IS_PUBLIC, KEEP_ALIVE_ASKED
+from service.serve.host_header import is_host, is_loopback_host
 from service.serve.http.fast_path import FastPath
-from service.serve.http.host_header import is_host, is_loopback_host
 from service.serve.http.shared_state import SharedState
 from service.serve.http.timed_protocol import BODY, HEAD, IDLE, NEVER
 from service.serve.responses import BROKEN, OVERLOADED, HttpResponse, error

@@ -17,18 +17,19 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from service.access.client_certificate import ClientCertificate
 from service.process.listener import BACKLOG, ignore_new_clients
 from service.process.shared_memory import SharedMemory
 from service.serve.http.connection import Connection
 from service.serve.http.shared_state import SharedState
-from service.serve.http.tls_transport import TlsListener
+from service.serve.http.tls_transport import MakeProtocol, TlsListener
 from service.serve.watched_files import WatchedFiles
 from service.settings import Settings
 
@@ -45,6 +46,34 @@ POLL_SECONDS: Final = 0.02
 GRACE_SHARE: Final = 0.8
 
 
+class OpenConnection(Protocol):
+    """A connection of any protocol, at the end of the service."""
+
+    def begin_drain(self) -> None:
+        """Have the client make further requests on another connection."""
+
+    def is_quiet(self, since: float) -> bool:
+        """Whether the connection has waited for a request since a time."""
+
+    def close_quiet(self) -> None:
+        """Close a connection that waits for a request."""
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+
+
+class OtherPort(NamedTuple):
+    """A port with another protocol than HTTP/1.1.
+
+    Attributes:
+        connect: Makes the protocol of a new connection, given the server's state and the client's certificate.
+        tls: The TLS context of new connections, or None to serve without TLS.
+    """
+
+    connect: Callable[[ServerState, ClientCertificate | None], asyncio.Protocol]
+    tls: WatchedFiles[ssl.SSLContext] | None
+
+
 class Server(uvicorn.Server):
     """Uvicorn's server with deadlines, a drain, and a shutdown that answers all requests.
 
@@ -54,18 +83,21 @@ class Server(uvicorn.Server):
         memory: The memory that the processes share.
         shared: The state that the connections share.
         tls: The TLS context of new connections, or None to serve without TLS.
+        grpc: The port of gRPC, whose socket is the last one; None if there is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the parts of a server
         self,
         config: uvicorn.Config,
         settings: Settings,
         memory: SharedMemory,
         shared: SharedState,
         tls: WatchedFiles[ssl.SSLContext] | None = None,
+        grpc: OtherPort | None = None,
     ) -> None:
         super().__init__(config)
         self._tls = tls
+        self._grpc = grpc
         self._tls_listeners: list[TlsListener] = []
         self._settings = settings
         self._memory = memory
@@ -81,31 +113,39 @@ class Server(uvicorn.Server):
         """Start to serve, and to drain on SIGTERM.
 
         Args:
-            sockets: The listening sockets: the only one, or the public one and then that of all calls.
+            sockets: The listening sockets: the only one, or the public one and then that of all calls; then that of
+                gRPC, if there is one.
         """
         await super().startup([])
         listeners = sockets or []
+        last = len(listeners) - (1 if self._grpc is None else 2)
         for number, listener in enumerate(listeners):
-            self.servers.append(await self._listen(listener, is_public=number < len(listeners) - 1))
+            if number <= last:
+                make = partial(self._make_connection, number < last)
+                self.servers.append(await self._listen(listener, self._tls, make))
+            elif self._grpc is not None:
+                make_grpc = partial(self._grpc.connect, self.server_state)
+                self.servers.append(await self._listen(listener, self._grpc.tls, make_grpc))
         self._shared.dispatcher.turns.watch(listeners)
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
 
-    async def _listen(self, listener: socket.socket, *, is_public: bool) -> "asyncio.base_events.Server":
+    async def _listen(
+        self, listener: socket.socket, files: WatchedFiles[ssl.SSLContext] | None, make_protocol: MakeProtocol
+    ) -> "asyncio.base_events.Server":
         """Accept connections from a socket.
 
         Args:
             listener: The listening socket.
-            is_public: Whether the calls of feedback and administration are on another port.
+            files: The TLS context of new connections, or None to serve without TLS.
+            make_protocol: Makes the protocol of a connection, given the client's certificate.
         """
         loop = asyncio.get_running_loop()
-        if self._tls is not None:
-            make_protocol = partial(self._make_connection, is_public)
-            tls = TlsListener(self._tls, self._shared.admission, make_protocol)
+        if files is not None:
+            tls = TlsListener(files, self._shared.admission, make_protocol)
             self._tls_listeners.append(tls)
             return await loop.create_server(tls.accept, sock=listener, backlog=BACKLOG)
-        make = partial(self._make_connection, is_public, None)
-        return await loop.create_server(make, sock=listener, backlog=BACKLOG)
+        return await loop.create_server(partial(make_protocol, None), sock=listener, backlog=BACKLOG)
 
     def _make_connection(self, is_public: bool, certificate: ClientCertificate | None) -> Connection:  # noqa: FBT001
         """Return the protocol of a new connection, given the port by which it came and the client's certificate."""
@@ -125,9 +165,9 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.begin_drain()
 
-    def _connections(self) -> list[Connection]:
-        """Return the open connections; every one has the service's own protocol."""
-        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
+    def _connections(self) -> list[OpenConnection]:
+        """Return the open connections; every one has a protocol of the service's own."""
+        return cast("list[OpenConnection]", list(self.server_state.connections))
 
     async def on_tick(self, counter: int) -> bool:
         """Check deadlines, publish gauges and look whether the drain is over, ten times a second."""
@@ -177,7 +217,7 @@ class Server(uvicorn.Server):
         for fd, _ in poll.poll(0):
             del quiet[fd]
         for connection in quiet.values():
-            connection.transport.close()
+            connection.close_quiet()
 
     def _end_slow_handshakes(self, since: float) -> None:
         """End the TLS handshakes that began before a time."""

@@ -5,6 +5,7 @@ nor sessions that clients could resume. Connections keep the context that they b
 """
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -14,11 +15,17 @@ from service.settings import Settings
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no other ciphers.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# The protocols that a client can choose from: at the ports of HTTP, and at that of gRPC.
 PROTOCOLS: Final = ("http/1.1",)
+GRPC_PROTOCOLS: Final = ("h2",)
 
 
-def watch_tls(settings: Settings) -> WatchedFiles[ssl.SSLContext] | None:
-    """Return the TLS context of a service, which follows its files, or None if it has none.
+def watch_tls(settings: Settings, protocols: Sequence[str] = PROTOCOLS) -> WatchedFiles[ssl.SSLContext] | None:
+    """Return the TLS context of a port, which follows its files, or None if the service has none.
+
+    Args:
+        settings: The paths of the files.
+        protocols: The protocols that a client can choose from.
 
     Raises:
         TlsFileError: A file cannot be read or used.
@@ -26,11 +33,11 @@ def watch_tls(settings: Settings) -> WatchedFiles[ssl.SSLContext] | None:
     if settings.tls_certificate is None:
         return None
     paths = [path for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca) if path is not None]
-    return WatchedFiles(paths, lambda: make_tls_context(settings), "the files of TLS")
+    return WatchedFiles(paths, lambda: make_tls_context(settings, protocols), "the files of TLS")
 
 
-def make_tls_context(settings: Settings) -> ssl.SSLContext:
-    """Return a new context from the files as they are now.
+def make_tls_context(settings: Settings, protocols: Sequence[str] = PROTOCOLS) -> ssl.SSLContext:
+    """Return a new context from the files as they are now; the arguments are those of `watch_tls`.
 
     Raises:
         TlsFileError: A file cannot be read or used.
@@ -38,7 +45,7 @@ def make_tls_context(settings: Settings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(PROTOCOLS)
+    context.set_alpn_protocols(protocols)
     context.options |= ssl.OP_NO_RENEGOTIATION
     certificate, key = settings.tls_certificate, settings.tls_key
     assert certificate is not None  # noqa: S101  # the caller has checked it

@@ -43,6 +43,7 @@ class ResponseEncoder:
 
     Attributes:
         model_fields: As above.
+        state_fields: As above.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ResponseEncoder:
         classes: tuple[str, ...],
     ) -> None:
         self.model_fields: Final = model_fields
+        self.state_fields: Final = state_fields
         self._classes = classes
         self._start = orjson.dumps(dict(model_fields))[:-1] + b',"id":'
         self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(dict(state_fields))

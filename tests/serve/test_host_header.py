@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.serve.http.host_header import is_host, is_loopback_host
+from service.serve.host_header import is_host, is_loopback_host
 from tests.support.api_keys import add_key, bearer
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
