@@ -3,7 +3,7 @@
 # pgbouncer. Without the last two, the tests of a log in PostgreSQL are skipped.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance conversions determinism properties lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture failover conformance conversions determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -67,6 +67,9 @@ clients: $(VENV)/dev.stamp ## install the libraries that the tests run, each int
 
 torture: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, fail and fuzz everything for some 50 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
+
+failover: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, cut off and promote PostgreSQL servers for some 20 minutes; writes docs/failover.md
+	$(BIN)/python -m tests.torture.failover
 
 conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
 	$(BIN)/python -m tests.conformance --write

@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.support.pgbouncer_server import pooled
 from tests.support.postgres_servers import (
     FOLDER_PREFIX,
     PostgresCluster,
+    cluster_parent,
     require_postgres,
     require_program,
     running_pair,
@@ -121,13 +121,13 @@ def test_a_killed_primary_follows_the_promoted_one(pair: Pair) -> None:
     if old.is_running:
         old.kill()
         new.promote()
-    name = new.make_database(make_table).rpartition("/")[2]
     old.follow(new)
-    new.replicate_to(old.name)
-    insert(new.address(name), 5)
+    new.wait_for_standby(old.name)
+    address = new.make_database(make_table)
+    insert(address, 5)
     new.kill()
     old.promote()
-    assert rows(old.address(name)) == [1, 5]
+    assert rows(old.address(address.rpartition("/")[2])) == [1, 5]
 
 
 def test_a_relay_delays_stalls_and_cuts() -> None:
@@ -185,7 +185,7 @@ def test_a_killed_test_process_leaves_nothing(postgres_server: PostgresCluster) 
     wait_until(lambda: not Path(f"/proc/{process}").exists(), 20)
     with postgres_servers.cluster_folder() as other:
         assert not folder.exists()
-        assert {postgres_server.folder, other} <= set(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"))
+        assert {postgres_server.folder, other} <= set(cluster_parent().glob(f"{FOLDER_PREFIX}*"))
     assert not other.exists()
 
 

@@ -30,6 +30,7 @@ from psycopg import sql
 
 from tests.support.paths import ROOT
 from tests.support.processes import children, is_running
+from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
 
 PACKAGE: Final = "postgresql"
@@ -41,6 +42,9 @@ START_SECONDS = STOP_SECONDS = 60.0
 # Below the ports that the kernel gives to connections, so that a cluster that is down keeps its port.
 PORTS: Final = range(20_000, 32_000)
 FOLDER_PREFIX: Final = "softstep-pg-"
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  # within folders that mkdtemp makes
+# Several test processes with a few clusters each; a container often has 64 MiB.
+MEMORY_BYTES_MIN: Final = 4 << 30
 # Settings of every cluster; durability is off unless a test asks for it.
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
@@ -50,6 +54,7 @@ SETTINGS: Final = {
     "wal_log_hints": "on",
     "wal_keep_size": "256MB",
     "max_wal_size": "1GB",
+    "wal_retrieve_retry_interval": "100ms",
     # In the data directory: a killed cluster leaves nothing in the machine's shared memory.
     "dynamic_shared_memory_type": "mmap",
 }
@@ -106,11 +111,17 @@ def free_port() -> int:
             return port
 
 
+def cluster_parent(*, on_disk: bool = False) -> Path:
+    """Return where folders of clusters are made: in memory if there is enough, because many start and are copied."""
+    memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN and not on_disk
+    return MEMORY if memory else Path(tempfile.gettempdir())
+
+
 @contextlib.contextmanager
-def cluster_folder() -> Iterator[Path]:
+def cluster_folder(*, on_disk: bool = False) -> Iterator[Path]:
     """Make a folder of the clusters' owner, locked until it is removed at the end of the block."""
     _remove_stale_folders()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=cluster_parent(on_disk=on_disk)))
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         give_to_owner(folder)
@@ -135,7 +146,8 @@ def _programs() -> Path:
 
 def _remove_stale_folders() -> None:
     """Remove the folders of test processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+    parents = {cluster_parent(), cluster_parent(on_disk=True)}
+    for folder in (path for parent in parents for path in parent.glob(f"{FOLDER_PREFIX}*")):
         with contextlib.suppress(OSError), (folder / "lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder)
@@ -256,43 +268,44 @@ class PostgresCluster:
     # Replication
 
     def follow(self, primary: "PostgresCluster", address: str | None = None) -> None:
-        """Become a standby of a primary, with a copy of its data made now, and start.
+        """Become a standby of a primary, with a copy of its data, and start.
 
         Args:
-            primary: The primary.
+            primary: The primary; if it is down, then because it is new or was stopped by SIGINT.
             address: Where the primary is reached for the stream, as a connection string; by its Unix socket if None.
         """
         shutil.rmtree(self.data, ignore_errors=True)
-        run_program(
-            "pg_basebackup", "-h", primary.folder, "-p", str(primary.port), "-U", OWNER, "-D", self.data,
-            "-X", "stream", "-c", "fast", "--no-sync", folder=self.folder,
-        )  # fmt: skip
-        (self.data / "postgresql.auto.conf").unlink()
+        if primary.is_running:
+            arguments = ("-U", OWNER, "--wal-method=stream", "--checkpoint=fast", "--no-sync")
+            server = ("-h", primary.folder, "-p", str(primary.port))
+            run_program("pg_basebackup", *server, "-D", self.data, *arguments, folder=self.folder)
+        else:
+            self.create(primary.data)
         stream = address or f"host={primary.folder} port={primary.port}"
         self._settings["primary_conninfo"] = f"{stream} user={OWNER} application_name={self.name}"
         (self.data / "standby.signal").touch()
         give_to_owner(self.data / "standby.signal")
         self.start()
 
-    def replicate_to(self, *names: str) -> None:
-        """Wait for standbys of these names, and let each COMMIT wait for one of them; without names, for none."""
-        known = "SELECT count(*) FROM pg_stat_replication WHERE application_name = ANY(%s) AND state = 'streaming'"
-        wait_until(lambda: self.execute(known, list(names)) == [(len(names),)], START_SECONDS)
-        self.configure("synchronous_standby_names", f"ANY 1 ({', '.join(names)})" if names else "")
-        chosen = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
-        wait_until(lambda: self.execute(chosen) == [(len(names),)], START_SECONDS)
+    def wait_for_standby(self, name: str, state: str = "quorum") -> None:
+        """Wait until a standby streams, and is a synchronous one; `state` is "async" for one that is not."""
+        query = (
+            "SELECT 1 FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming' AND sync_state = %s"
+        )
+        wait_until(lambda: self.execute(query, name, state) == [(1,)], START_SECONDS)
 
     def promote(self) -> None:
-        """Make this standby a primary, and wait until it is one that waits for no standby itself."""
+        """Make this standby a primary; its COMMITs wait for a standby if its settings say so."""
         self.execute("SELECT pg_promote(true, 60)")
         self._settings.pop("primary_conninfo", None)
-        self.configure("synchronous_standby_names", "")
 
     def configure(self, name: str, value: str) -> None:
-        """Change a setting now, and wait until new sessions see it."""
-        self.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value))
-        self.execute("SELECT pg_reload_conf()")
-        wait_until(lambda: self.execute("SELECT current_setting(%s)", name) == [(value,)])
+        """Change a setting; if the server runs, it has it at once, and new sessions see it."""
+        self._settings[name] = value
+        if self.is_running:
+            self._configure()
+            self.execute("SELECT pg_reload_conf()")
+            wait_until(lambda: self.execute("SELECT current_setting(%s)", name) == [(value,)])
 
     # Sessions
 
@@ -372,23 +385,30 @@ def running_cluster(settings: Mapping[str, str] | None = None) -> Iterator[Postg
 
 @contextlib.contextmanager
 def running_pair(
-    settings: Mapping[str, str] | None = None, *, synchronous: bool = True, address: str | None = None
+    settings: Mapping[str, str] | None = None, *, synchronous: bool = True, relay: TcpRelay | None = None
 ) -> Iterator[tuple[PostgresCluster, PostgresCluster]]:
-    """Run a primary and a standby until the end of the block; each COMMIT waits for the standby if synchronous.
+    """Run a primary and a standby until the end of the block.
 
     Args:
         settings: Settings of both.
-        synchronous: Whether the standby is a synchronous one.
-        address: See `PostgresCluster.follow`.
+        synchronous: Whether each COMMIT waits for the other, whichever is the primary, from its first moment as one.
+        relay: A running relay; the standby reaches the primary through it.
     """
     with cluster_folder() as folder:
         primary, standby = (PostgresCluster(folder, name, settings) for name in "ab")
         primary.create()
+        address = None
+        if relay is not None:
+            relay.target = ("127.0.0.1", primary.port)
+            address = f"host=127.0.0.1 port={relay.port}"
         with stopping([primary, standby]):
-            primary.start()
             standby.follow(primary, address)
+            primary.start()
+            primary.wait_for_standby(standby.name, "async")
             if synchronous:
-                primary.replicate_to(standby.name)
+                for cluster in (standby, primary):
+                    cluster.configure("synchronous_standby_names", "ANY 1 (a, b)")
+                primary.wait_for_standby(standby.name)
             yield primary, standby
 
 

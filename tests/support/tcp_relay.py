@@ -15,8 +15,9 @@ QUEUE_LENGTH = 256
 
 def reset(end: asyncio.StreamWriter) -> None:
     """Close a connection at once; its other end gets an error instead of an end of file."""
-    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    end.transport.abort()
+    if not end.is_closing():
+        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.transport.abort()
 
 
 class TcpRelay:

@@ -8,11 +8,7 @@
 Results are stored in build/torture, one file per campaign, so that campaigns can run separately.
 """
 
-import argparse
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 from tests.torture import (
     bit_flips,
@@ -23,10 +19,11 @@ from tests.torture import (
     power_loss,
     process_kills,
     random_histories,
-    report,
     restores_and_purges,
     sparse_bases,
 )
+from tests.torture.campaign_command import run_command
+from tests.torture.report import RELIABILITY
 from tests.torture.results import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
@@ -43,37 +40,5 @@ CAMPAIGNS: dict[str, Campaign] = {
 }
 
 
-def main() -> int:
-    """Run the chosen campaigns.
-
-    Returns:
-        The exit code: 0 without violations, else 1.
-    """
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=1.0, help="share of each campaign to run, in (0, 1]")
-    parser.add_argument("--only", nargs="+", choices=CAMPAIGNS, default=list(CAMPAIGNS), help="campaigns to run")
-    parser.add_argument("--write", action="store_true", help="run nothing; write the page from stored results")
-    options = parser.parse_args()
-    violations = 0
-    if not options.write:
-        violations = sum(run(name, options.share) for name in options.only)
-    if options.write or len(options.only) == len(CAMPAIGNS):
-        report.write_page(CAMPAIGNS)
-    return 1 if violations else 0
-
-
-def run(name: str, share: float) -> int:
-    """Run one campaign, print and store its rows, and return the number of violations."""
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        rows = []
-        for row in CAMPAIGNS[name](Path(folder), share):
-            rows.append(row)
-            sys.stdout.write(f"{name}: {row.fault}: {row.count}, violations: {row.violations} {row.note}\n")
-            sys.stdout.flush()
-    report.store_results(name, rows, share, time.monotonic() - started)
-    return sum(row.violations for row in rows)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("python -m tests.torture", str(__doc__), CAMPAIGNS, RELIABILITY))

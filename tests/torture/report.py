@@ -1,7 +1,7 @@
-"""Write docs/reliability.md from the results of the campaigns.
+"""Write a page from the results of campaigns, such as docs/reliability.md.
 
-Results are stored in build/torture/<name>.json until the page is written from all of them. The docstring of a
-campaign's module describes the campaign on the page.
+Results are stored in build/, in <name>.json for each campaign, until the page is written from all of them. The
+docstring of a campaign's module describes the campaign on the page.
 """
 
 import json
@@ -9,9 +9,9 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -19,8 +19,23 @@ from service.store.mount_types import MOUNTS, mount_type
 from tests.torture.results import Campaign, ResultRow
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = ROOT / "docs" / "reliability.md"
-RESULTS = ROOT / "build" / "torture"
+
+
+class Page(NamedTuple):
+    """A page that is written from results.
+
+    Attributes:
+        path: The page.
+        results: The folder where results are stored until the page is written.
+        head: Its beginning: the promises that the campaigns test.
+        facts: Returns what a reader needs to judge the numbers: no name and no path of the machine.
+    """
+
+    path: Path
+    results: Path
+    head: str
+    facts: Callable[[], list[str]]
+
 
 HEAD = """\
 # Reliability
@@ -55,18 +70,25 @@ afterwards. A process that failed with an error other than the service's own is 
 """
 
 
-def store_results(name: str, rows: Iterable[ResultRow], share: float, seconds: float) -> None:
+def store_results(page: Page, name: str, rows: Iterable[ResultRow], share: float, seconds: float) -> None:
     """Store the results of a campaign until the page is written."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    results = {"rows": [row._asdict() for row in rows], "share": share, "seconds": round(seconds), "facts": facts()}
-    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    page.results.mkdir(parents=True, exist_ok=True)
+    results = {
+        "rows": [row._asdict() for row in rows],
+        "share": share,
+        "seconds": round(seconds),
+        "facts": page.facts(),
+    }
+    (page.results / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-def write_page(campaigns: Mapping[str, Campaign]) -> None:
-    """Write the page from the stored results."""
-    found = {name: RESULTS / f"{name}.json" for name in campaigns}
+def write_page(page: Page, campaigns: Mapping[str, Campaign]) -> None:
+    """Write a page from the stored results."""
+    found = {name: page.results / f"{name}.json" for name in campaigns}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
-    PAGE.write_text(make_page(results, {name: description(campaign) for name, campaign in campaigns.items()}))
+    page.path.write_text(
+        make_page(page, results, {name: description(campaign) for name, campaign in campaigns.items()})
+    )
 
 
 def description(campaign: Campaign) -> str:
@@ -74,15 +96,16 @@ def description(campaign: Campaign) -> str:
     return (sys.modules[campaign.__module__].__doc__ or "").strip()
 
 
-def make_page(results: Mapping[str, Any], descriptions: Mapping[str, str]) -> str:
-    """Return the page.
+def make_page(page: Page, results: Mapping[str, Any], descriptions: Mapping[str, str]) -> str:
+    """Return the text of a page.
 
     Args:
+        page: The page.
         results: The stored results of each campaign.
         descriptions: The description of each campaign.
     """
     violations = sum(row["violations"] for result in results.values() for row in result["rows"])
-    parts = [HEAD, f"\n**Violations in all campaigns: {violations}.**\n", READING]
+    parts = [page.head, f"\n**Violations in all campaigns: {violations}.**\n", READING]
     for name, result in results.items():
         parts.append(f"\n## {name.capitalize()}\n\n{descriptions[name]}\n\n{make_table(result)}")
     return "".join([*parts, "\n## Environment\n\n", *(f"- {fact}\n" for fact in distinct_facts(results))])
@@ -107,14 +130,21 @@ def distinct_facts(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(fact for result in results.values() for fact in result["facts"]))
 
 
-def facts() -> list[str]:
-    """Return the facts that a reader needs to judge the numbers: no name and no path of the machine."""
+def machine_facts() -> list[str]:
+    """Return the date, and the machine by its kind."""
     cores = len(re.findall(r"^processor\s*:", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    return [f"{time.strftime('%Y-%m-%d')}", f"Linux {platform.release()} on {platform.machine()}, {cores} cores"]
+
+
+def facts() -> list[str]:
+    """Return the facts of docs/reliability.md."""
     reason = "a kill loses nothing of the system's cache, and strace fails calls before they reach a disk"
     disk = mount_type(MOUNTS.read_text(), Path("/tmp"))  # noqa: S108  # where whole services keep their data
     return [
-        f"{time.strftime('%Y-%m-%d')}",
-        f"Linux {platform.release()} on {platform.machine()}, {cores} cores",
+        *machine_facts(),
         f"kills, restores and disks on tmpfs if available ({reason}), the others on {disk}",
         f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()}), Python {platform.python_version()}",
     ]
+
+
+RELIABILITY = Page(ROOT / "docs" / "reliability.md", ROOT / "build" / "torture", HEAD, facts)

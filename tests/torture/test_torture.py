@@ -160,7 +160,7 @@ def test_the_page_shows_every_row_and_description() -> None:
     rows = [ResultRow("a fault", 1200, 1000, 2, "a | note")._asdict()]
     result = {"rows": rows, "share": 0.5, "seconds": 90, "facts": report.facts()}
     description = report.description(process_kills.run_campaign)
-    page = report.make_page({"kills": result}, {"kills": description})
+    page = report.make_page(report.RELIABILITY, {"kills": result}, {"kills": description})
     assert "| a fault | 1,200 | 1,000 | 2 | a \\| note |" in page
     assert "Violations in all campaigns: 2." in page
     assert description in page

@@ -1,0 +1,67 @@
+"""Run the campaigns on a feedback log in PostgreSQL and write docs/failover.md from their results.
+
+    python -m tests.torture.failover                 run every campaign, then write the page
+    python -m tests.torture.failover --only kills    run these campaigns
+    python -m tests.torture.failover --share 0.1     run a tenth of each
+    python -m tests.torture.failover --write         write the page from stored results
+
+Results are stored in build/failover, one file per campaign, so that campaigns can run separately.
+"""
+
+import platform
+import subprocess
+import sys
+
+import psycopg
+
+from service.store.mount_types import MOUNTS, mount_type
+from tests.support.paths import ROOT
+from tests.support.postgres_servers import cluster_parent, find_programs
+from tests.torture import false_acknowledgements, primary_kills, stopped_writers
+from tests.torture.campaign_command import run_command
+from tests.torture.report import Page, machine_facts
+from tests.torture.results import Campaign
+
+CAMPAIGNS: dict[str, Campaign] = {
+    "kills": primary_kills.run_campaign,
+    "acknowledgements": false_acknowledgements.run_campaign,
+    "stops": stopped_writers.run_campaign,
+}
+
+HEAD = """\
+# Failover
+
+What a feedback log in PostgreSQL keeps when its servers fail, and how often that was tested. `make failover` runs the
+campaigns below against real servers and writes this page; `make test` runs a part of each. The promises of a log on one
+machine are on the page about [reliability](reliability.md).
+
+## Promises
+
+- **Acknowledged events are kept.** An event that was acknowledged is on two servers. After the primary is lost and its
+  synchronous standby is promoted, the event is there once, at its seq.
+- **No answer that only looks like success is an acknowledgement.** If it is unknown whether the standby has an event,
+  the answer is 503, and a retry with the same id is safe.
+- **A stopped writer does not stop the others** for longer than the database allows a transaction to be idle.
+
+The promises need what the schema and the settings require: `synchronous_commit=on`, and `synchronous_standby_names`
+set on every server before it can become the primary.
+"""
+
+
+def facts() -> list[str]:
+    """Return the facts that a reader needs to judge the numbers."""
+    version = subprocess.run(
+        [f"{find_programs()}/postgres", "--version"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    disk = mount_type(MOUNTS.read_text(), cluster_parent())
+    return [
+        *machine_facts(),
+        f"PostgreSQL {version[2]} with fsync=on, all servers on this machine, on {disk}",
+        f"psycopg {psycopg.__version__}, Python {platform.python_version()}",
+    ]
+
+
+PAGE = Page(ROOT / "docs" / "failover.md", ROOT / "build" / "failover", HEAD, facts)
+
+if __name__ == "__main__":
+    sys.exit(run_command("python -m tests.torture.failover", str(__doc__), CAMPAIGNS, PAGE))
