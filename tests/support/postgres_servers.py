@@ -287,6 +287,15 @@ class PostgresCluster:
         give_to_owner(self.data / "standby.signal")
         self.start()
 
+    def switch_to(self, primary: "PostgresCluster") -> None:
+        """Follow another primary that was promoted, with the data that this standby has."""
+        stream = f"host={primary.folder} port={primary.port} user={OWNER} application_name={self.name}"
+        self.configure("primary_conninfo", stream)
+
+    def received(self) -> int:
+        """Return how far this standby has received the stream, in bytes."""
+        return int(self.execute("SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')")[0][0])
+
     def wait_for_standby(self, name: str, state: str = "quorum") -> None:
         """Wait until a standby streams, and is a synchronous one; `state` is "async" for one that is not."""
         query = (
@@ -306,6 +315,11 @@ class PostgresCluster:
             self._configure()
             self.execute("SELECT pg_reload_conf()")
             wait_until(lambda: self.execute("SELECT current_setting(%s)", name) == [(value,)])
+
+    def wait_until_settled(self) -> None:
+        """Wait until the configuration was loaded a second ago: a log acknowledges nothing before that."""
+        settled = "SELECT pg_conf_load_time() < clock_timestamp() - interval '1 s'"
+        wait_until(lambda: self.execute(settled) == [(True,)])
 
     # Sessions
 
@@ -384,32 +398,53 @@ def running_cluster(settings: Mapping[str, str] | None = None) -> Iterator[Postg
 
 
 @contextlib.contextmanager
-def running_pair(
-    settings: Mapping[str, str] | None = None, *, synchronous: bool = True, relay: TcpRelay | None = None
-) -> Iterator[tuple[PostgresCluster, PostgresCluster]]:
-    """Run a primary and a standby until the end of the block.
+def running_group(
+    settings: Mapping[str, str] | None = None,
+    *,
+    standbys: int = 1,
+    synchronous: bool = True,
+    relay: TcpRelay | None = None,
+    on_disk: bool = False,
+) -> Iterator[list[PostgresCluster]]:
+    """Run a primary, the first of the list, and its standbys until the end of the block.
 
     Args:
-        settings: Settings of both.
-        synchronous: Whether each COMMIT waits for the other, whichever is the primary, from its first moment as one.
-        relay: A running relay; the standby reaches the primary through it.
+        settings: Settings of all.
+        standbys: The number of standbys.
+        synchronous: Whether each COMMIT waits for one other, whichever is the primary, from its first moment as one.
+        relay: A running relay; the standbys reach the primary through it.
+        on_disk: Whether the data is on a disk, even if there is enough memory.
     """
-    with cluster_folder() as folder:
-        primary, standby = (PostgresCluster(folder, name, settings) for name in "ab")
+    names = "abcdefgh"[: standbys + 1]
+    with cluster_folder(on_disk=on_disk) as folder:
+        primary, *others = group = [PostgresCluster(folder, name, settings) for name in names]
         primary.create()
         address = None
         if relay is not None:
             relay.target = ("127.0.0.1", primary.port)
             address = f"host=127.0.0.1 port={relay.port}"
-        with stopping([primary, standby]):
-            standby.follow(primary, address)
+        with stopping(group):
+            for standby in others:
+                standby.follow(primary, address)
             primary.start()
-            primary.wait_for_standby(standby.name, "async")
+            for standby in others:
+                primary.wait_for_standby(standby.name, "async")
             if synchronous:
-                for cluster in (standby, primary):
-                    cluster.configure("synchronous_standby_names", "ANY 1 (a, b)")
-                primary.wait_for_standby(standby.name)
-            yield primary, standby
+                for cluster in group:
+                    cluster.configure("synchronous_standby_names", f"ANY 1 ({', '.join(names)})")
+                for standby in others:
+                    primary.wait_for_standby(standby.name)
+                primary.wait_until_settled()
+            yield group
+
+
+@contextlib.contextmanager
+def running_pair(
+    settings: Mapping[str, str] | None = None, *, synchronous: bool = True, relay: TcpRelay | None = None
+) -> Iterator[tuple[PostgresCluster, PostgresCluster]]:
+    """Run a primary and one standby until the end of the block; see `running_group`."""
+    with running_group(settings, synchronous=synchronous, relay=relay) as (primary, standby):
+        yield primary, standby
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import psycopg
 from service.store.mount_types import MOUNTS, mount_type
 from tests.support.paths import ROOT
 from tests.support.postgres_servers import cluster_parent, find_programs
-from tests.torture import false_acknowledgements, primary_kills, stopped_writers
+from tests.torture import false_acknowledgements, primary_kills, replicas_under_load, stopped_writers
 from tests.torture.campaign_command import run_command
 from tests.torture.report import Page, machine_facts
 from tests.torture.results import Campaign
@@ -26,6 +26,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kills": primary_kills.run_campaign,
     "acknowledgements": false_acknowledgements.run_campaign,
     "stops": stopped_writers.run_campaign,
+    "replicas": replicas_under_load.run_campaign,
 }
 
 HEAD = """\

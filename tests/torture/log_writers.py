@@ -66,11 +66,14 @@ class LogWriter(threading.Thread):
         open_log: Opens the writer's log.
         stream: The stream's number.
         seed: Of the sizes.
+        pause: Seconds between two tries of a batch.
     """
 
-    def __init__(self, state: WriterState, open_log: OpenLog, stream: int, seed: int) -> None:
+    def __init__(
+        self, state: WriterState, open_log: OpenLog, stream: int, seed: int, pause: float = PAUSE_SECONDS
+    ) -> None:
         super().__init__(daemon=True)
-        self._state, self._open_log, self._stream = state, open_log, stream
+        self._state, self._open_log, self._stream, self._pause = state, open_log, stream, pause
         self._random = random.Random(seed)
 
     def run(self) -> None:
@@ -91,7 +94,7 @@ class LogWriter(threading.Thread):
                 self._state.unavailable += 1
             else:
                 return
-            time.sleep(PAUSE_SECONDS * (0.5 + self._random.random()))
+            time.sleep(self._pause * (0.5 + self._random.random()))
 
 
 def make_drafts(stream: int, count: int) -> list[Draft]:

@@ -13,7 +13,7 @@ The control is a primary whose COMMITs do not wait for the standby, with writers
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,7 @@ def run_episode(kills: int, seed: int, *, synchronous: bool = True) -> Episode:
     stalls = STALLS if synchronous else ("walsender",)
     with running_pair(SETTINGS, synchronous=synchronous) as pair:
         servers = list(pair)
-        address = both_addresses(*servers, servers[0].make_database(create_schema))
+        address = shared_address(servers, servers[0].make_database(create_schema))
         open_log = partial(PostgresLog, address, copies=2 if synchronous else 1)
         with closing(open_log()) as log:
             stream = log.open_stream("iris", 1, GENESIS, K)
@@ -91,12 +91,11 @@ def run_episode(kills: int, seed: int, *, synchronous: bool = True) -> Episode:
     return Episode(kills, stalled, state, violations + state.failures)
 
 
-def both_addresses(primary: PostgresCluster, standby: PostgresCluster, address: str) -> str:
-    """Return the address of a database on whichever of two servers is the primary."""
+def shared_address(group: Sequence[PostgresCluster], address: str) -> str:
+    """Return the address of a database on whichever server of a group is the primary."""
     user, _, rest = address.partition("@")
-    database = rest.partition("/")[2]
-    hosts = ",".join(f"127.0.0.1:{cluster.port}" for cluster in (primary, standby))
-    return f"{user}@{hosts}/{database}?target_session_attrs=read-write"
+    hosts = ",".join(f"127.0.0.1:{cluster.port}" for cluster in group)
+    return f"{user}@{hosts}/{rest.partition('/')[2]}?target_session_attrs=read-write"
 
 
 def replace_primary(primary: PostgresCluster, standby: PostgresCluster, stalled: str, *, synchronous: bool) -> None:

@@ -19,7 +19,7 @@ from tests.support.memory_log import MemoryLog
 from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
-from tests.torture import false_acknowledgements, primary_kills, stopped_writers
+from tests.torture import false_acknowledgements, primary_kills, replicas_under_load, stopped_writers
 from tests.torture.false_acknowledgements import cancel_commits, crash, empty_names, run_batch
 from tests.torture.log_writers import GENESIS, K, find_violations, make_drafts
 from tests.torture.results import Campaign
@@ -34,8 +34,13 @@ def _postgres() -> None:
 
 @pytest.mark.parametrize(
     "campaign",
-    [primary_kills.run_campaign, false_acknowledgements.run_campaign, stopped_writers.run_campaign],
-    ids=["kills", "acknowledgements", "stops"],
+    [
+        primary_kills.run_campaign,
+        false_acknowledgements.run_campaign,
+        stopped_writers.run_campaign,
+        replicas_under_load.run_campaign,
+    ],
+    ids=["kills", "acknowledgements", "stops", "replicas"],
 )
 def test_failing_servers_lose_nothing(tmp_path: object, campaign: Campaign) -> None:
     """Killed primaries, interrupted COMMITs and stopped writers lose, double and move nothing that was acknowledged."""
