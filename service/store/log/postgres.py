@@ -19,7 +19,8 @@ from typing import Final
 from service.errors import LogUnavailableError, LogUnsafeError, StreamGoneError
 from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.postgres_append import ATTEMPTS_MAX, PostgresAppender
-from service.store.log.postgres_connection import BEGIN, PostgresConnection, StatementRefusedError
+from service.store.log.postgres_connection import BEGIN, PostgresConnection
+from service.store.log.postgres_errors import StatementRefusedError
 from service.store.log.postgres_reads import PostgresReads
 from service.store.log.postgres_schema import check_schema
 from service.store.log.postgres_tables import (

@@ -21,8 +21,9 @@ from service.store.log.chain import strip_checksum
 from service.store.log.events import SEQ_BITS, Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Name, ReadChanges, Row, StreamHead, duplicate_of
-from service.store.log.postgres_connection import BEGIN, PostgresConnection, StatementRefusedError
-from service.store.log.postgres_reads import checked_admin_events
+from service.store.log.postgres_connection import BEGIN, PostgresConnection
+from service.store.log.postgres_errors import StatementRefusedError
+from service.store.log.postgres_reads import checked_admin_events, extend_lineage
 from service.store.log.postgres_schema import SELECT_SECRET
 from service.store.log.postgres_tables import (
     DELETE_POSITIONS,
@@ -62,8 +63,10 @@ class PostgresAppender:
         self._streams: dict[int, Stream] = {}
         self._heads: dict[int, StreamHead] = {}
         self._lineages: dict[int, tuple[Lineage, Position]] = {}
+        # Those that the batch in hand has, as they were before it.
+        self._taken: dict[int, tuple[Lineage, Position]] = {}
         self._secret = b""
-        self._secret_of = 0
+        self._secret_of = -1  # the count of connections when it was read
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Write drafts in one transaction; see FeedbackLog."""
@@ -128,55 +131,75 @@ class PostgresAppender:
     def _append_locked(self, drafts: Sequence[Draft]) -> list[Outcome]:
         numbers = sorted({draft.stream for draft in drafts})
         streams = self._known_streams(numbers)
+        self._read_lineages(streams)
         names = find_names(drafts, {stream.number: _empty_head(stream) for stream in streams})
-        heads, rows, freed = self._lock(numbers, names)
+        heads, rows = self._lock(numbers, names)
         self._compare_streams(numbers, streams, heads)
+        first_seqs = {number: head.seq for number, head in heads.items()}
         batch = AppendBatch(heads, _rows_by_name(rows, heads, names), self._changes_reader(heads))
         salts = draw_salts(drafts, secrets.token_bytes)
         outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
+        # Events of purged streams free their ids.
+        freed = [row[0] for row in rows if row[0] >> SEQ_BITS not in heads]
+        self._connection.commit(*self._batch_statements(batch, freed))
+        self._heads |= heads
+        for number, head in heads.items():
+            # A lineage that the batch has not needed stays as it is.
+            if head.lineage is not None and head.lineage_seq >= first_seqs[number]:
+                self._lineages[number] = head.lineage, Position(head.seq, head.hash)
+            elif number in self._taken:
+                self._lineages[number] = self._taken[number]
+        return outcomes
+
+    def _batch_statements(self, batch: AppendBatch, freed: Sequence[int]) -> list[Statement]:
+        """Return the statements that write a batch."""
         statements = []
         if freed:
             statements.append(Statement(DELETE_POSITIONS, (pack_integers(freed),)))
         if batch.rows:
+            changed = sorted({row[0] >> SEQ_BITS for row in batch.rows})
             statements.append(insert_rows(batch.rows, self._keys_of(name for _, name in batch.positions)))
-            statements.append(
-                update_heads([heads[number] for number in sorted({row[0] >> SEQ_BITS for row in batch.rows})])
-            )
+            statements.append(update_heads([batch.heads[number] for number in changed]))
         if batch.forgotten:
             statements.append(Statement(FORGET_PAYLOADS, (pack_integers(batch.forgotten),)))
-        self._connection.commit(*statements)
-        for number, head in heads.items():
-            self._heads[number] = head
-            if head.lineage is not None:
-                self._lineages[number] = head.lineage, Position(head.seq, head.hash)
-        return outcomes
+        return statements
 
-    def _lock(self, numbers: Sequence[int], names: set[Name]) -> tuple[dict[int, StreamHead], list[Row], list[int]]:
+    def _lock(self, numbers: Sequence[int], names: set[Name]) -> tuple[dict[int, StreamHead], list[Row]]:
         """Lock streams, and read the events that have ids already, with the heads of their streams.
 
         Returns:
-            The heads, by number, those of the locked streams with the lineages that are in memory and still hold; the
-            events; and the positions of the events of purged streams, which free their ids.
+            The heads, by number, with the lineages that are in memory and still hold; and the events. A lineage is out
+            of the memory until its batch is committed, because the batch changes it.
         """
         models = {model for model, _ in names}
         ours = [number for number in self._lineages if self._streams[number].model in models]
-        lineages = {number: self._lineages.pop(number) for number in ours}
+        self._taken = {number: self._lineages.pop(number) for number in ours}
         keys = self._pack_keys(names)
         _, locked, found, others, intact = self._connection.run(
             BEGIN,
             select_heads(numbers, lock=True),
             Statement(SELECT_ROWS, (keys,)),
             Statement(SELECT_HEADS_OF_KEYS, (keys,)),
-            select_positions((number, position) for number, (_, position) in lineages.items()),
+            select_positions((number, position) for number, (_, position) in self._taken.items()),
         )
         rows_of = self._connection.rows
         heads = {row[0]: head_of(row) for row in [*rows_of(others), *rows_of(locked)]}
         positions = {position for (position,) in rows_of(intact)}
-        for number, (lineage, (seq, _)) in lineages.items():
-            if number in heads and number << SEQ_BITS | seq in positions:
-                heads[number].lineage, heads[number].lineage_seq = lineage, seq
-        rows = rows_of(found)
-        return heads, rows, [row[0] for row in rows if row[0] >> SEQ_BITS not in heads]
+        self._taken = {
+            number: (lineage, position)
+            for number, (lineage, position) in self._taken.items()
+            if number in heads and (number << SEQ_BITS | position.seq in positions or not position.seq)
+        }
+        for number, (lineage, position) in self._taken.items():
+            heads[number].lineage, heads[number].lineage_seq = lineage, position.seq
+        return heads, rows_of(found)
+
+    def _read_lineages(self, streams: Sequence[Stream]) -> None:
+        """Read lineages that are not in memory before their streams are locked, because a long one takes a while."""
+        for stream in streams:
+            if stream.number not in self._lineages:
+                lineage, position = Lineage(), Position(0, stream.genesis)
+                self._lineages[stream.number] = lineage, extend_lineage(self._connection, stream, lineage, position)
 
     def _known_streams(self, numbers: Iterable[int]) -> list[Stream]:
         """Return the streams of these numbers that exist, from memory where possible."""

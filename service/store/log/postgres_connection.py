@@ -26,14 +26,8 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
-from service.errors import (
-    LogDamagedError,
-    LogError,
-    LogFullError,
-    LogUnavailableError,
-    LogUnsafeError,
-    OutcomeUnknownError,
-)
+from service.errors import LogError, LogUnavailableError, LogUnsafeError, OutcomeUnknownError
+from service.store.log.postgres_errors import ConnectionBrokenError, refusal_error
 from service.store.log.postgres_values import Statement
 
 # Between attempts to connect, in seconds: doubled from the first to the last, and then up to half of it is left out by
@@ -45,14 +39,6 @@ SHORTEST_WAIT: Final = 0.05
 WAIT_INTERVAL: Final = 0.1
 # Defaults of an address: a standby is never read, and text is Unicode.
 DEFAULTS: Final = {"target_session_attrs": "read-write", "client_encoding": "UTF8", "application_name": "softstep"}
-
-UNIQUE_VIOLATION: Final = b"23505"
-# The transaction was ended so that another could continue; it may be tried again.
-CONFLICTS: Final = frozenset((UNIQUE_VIOLATION, b"40001", b"40P01"))
-MISSING_TABLES: Final = frozenset((b"42P01", b"42703", b"42501", b"3F000"))
-DAMAGED_FILES: Final = frozenset((b"XX001", b"XX002"))
-DISK_FULL: Final = b"53100"
-READ_ONLY: Final = b"25006"
 
 BEGIN: Final = Statement(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 BEGIN_READ: Final = Statement(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -69,22 +55,6 @@ BROKEN: Final = "the feedback log's database did not answer; try again"
 UNREACHABLE: Final = "the feedback log's database cannot be reached; try again"
 
 _random: Final = SystemRandom()
-
-
-class ConnectionBrokenError(LogUnavailableError):
-    """The connection broke, or the server did not answer in time, while statements were sent or answered."""
-
-
-class StatementRefusedError(LogUnavailableError):
-    """The server refused a statement; its transaction has changed nothing.
-
-    Attributes:
-        may_retry: Whether a concurrent transaction was the reason.
-    """
-
-    def __init__(self, message: str, *, may_retry: bool) -> None:
-        super().__init__(message)
-        self.may_retry = may_retry
 
 
 class PostgresConnection:
@@ -140,7 +110,7 @@ class PostgresConnection:
             LogError: The database cannot be reached, or has refused a statement.
         """
         results = self._exchange(self._open(), statements)
-        self._raise_refusal(results)
+        self._raiserefusal_error(results)
         return results
 
     def query(self, statement: Statement) -> list[Any]:
@@ -165,7 +135,7 @@ class PostgresConnection:
             results = self._exchange(pgconn, (*statements, COMMIT, ASK_DURABILITY))
         except ConnectionBrokenError:
             raise OutcomeUnknownError("the database did not answer; send the event again, with the same id") from None
-        self._raise_refusal(results[: len(statements)])
+        self._raiserefusal_error(results[: len(statements)])
         committed, asked = results[len(statements) :]
         if self._warned or committed.command_status != b"COMMIT" or not self._is_durable(asked):
             self.close()
@@ -206,12 +176,12 @@ class PostgresConnection:
         self._in_transaction = pgconn.transaction_status != pq.TransactionStatus.IDLE
         return results
 
-    def _raise_refusal(self, results: Sequence[PGresult]) -> None:
+    def _raiserefusal_error(self, results: Sequence[PGresult]) -> None:
         """Raise the error of the first statement that was refused, if one was."""
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 self._leave_transaction()
-                raise _refusal(result)
+                raise refusal_error(result)
 
     def _open(self) -> PGconn:
         """Return the connection, opened if necessary."""
@@ -278,18 +248,3 @@ def _is_quiet(pgconn: PGconn) -> bool:
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
     return not poll.poll(0)
-
-
-def _refusal(result: PGresult) -> LogError:
-    """Return the error of a statement that the server refused."""
-    state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-    if state in MISSING_TABLES:
-        return LogUnsafeError("the database has no feedback log of this release; run `softstep migrate`")
-    if state in DAMAGED_FILES:
-        return LogDamagedError("the feedback log's database is damaged; restore a backup")
-    if state == DISK_FULL:
-        return LogFullError("the disk of the feedback log's database is full; nothing was written")
-    if state == READ_ONLY:
-        return StatementRefusedError("the feedback log's database accepts no writes now; try again", may_retry=False)
-    message = f"the feedback log's database refused with SQLSTATE {state.decode()}; try again"
-    return StatementRefusedError(message, may_retry=state in CONFLICTS)

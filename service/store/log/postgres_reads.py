@@ -4,7 +4,7 @@ All are of the primary, because a standby may be behind, or on another branch of
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.log.chain import PAYLOAD_OF, Link, check_chain, check_continues, check_event
@@ -25,6 +25,9 @@ from service.store.log.postgres_tables import (
 )
 from service.store.log.postgres_values import Statement, pack_integer
 
+# Admin events that one statement reads for a lineage.
+CHANGES_MAX: Final = 4096
+
 
 class PostgresReads:
     """The reading methods of a `FeedbackLog` in PostgreSQL.
@@ -38,8 +41,8 @@ class PostgresReads:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
         self._lineages: dict[int, tuple[Lineage, Position]] = {}
-        # As of the last look: the server's start, its oldest transaction, and the last change of each stream.
-        self._server_start = 0
+        # As of the last look: the connection, the server's start and oldest transaction, each stream's last change.
+        self._looked_at = (0, 0)
         self._oldest = 0
         self._moved: dict[int, int] = {}
 
@@ -80,15 +83,15 @@ class PostgresReads:
         after a failover, counts transactions differently, so all streams may have moved then.
         """
         with self._connection.call():
-            rows = self._connection.query(Statement(SELECT_MOVED, (pack_integer(self._oldest),)))
-            start, oldest = rows[0][:2]
-            is_continued = start == self._server_start and oldest >= self._oldest
+            start, oldest, rows = self._select_moved(self._oldest)
+            server = self._connection.opened, start
+            is_continued = server == self._looked_at and oldest >= self._oldest
             if not is_continued:
-                rows = self._connection.query(Statement(SELECT_MOVED, (pack_integer(0),)))
-                start, oldest = rows[0][:2]
-        moved = {number: transaction for *_, number, transaction in rows if number is not None}
+                start, oldest, rows = self._select_moved(0)
+                server = self._connection.opened, start
+        moved = {number: transaction for number, transaction in rows if number is not None}
         changed = {number for number, transaction in moved.items() if self._moved.get(number) != transaction}
-        self._server_start, self._oldest, self._moved = start, oldest, self._moved | moved
+        self._looked_at, self._oldest, self._moved = server, oldest, self._moved | moved
         return changed if is_continued else None
 
     def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
@@ -106,18 +109,11 @@ class PostgresReads:
         """See FeedbackLog. What is in memory counts if the log still has the event up to which it was read."""
         lineage, position = self._lineages.pop(stream, (Lineage(), Position(0, b"")))
         with self._connection.call():
-            heads, known, links = self._read_together(
-                select_heads([stream]),
-                select_positions([(stream, position)]),
-                select_admin_links(stream, position.seq + 1, SEQ_MAX),
-            )
-            if not known and position.seq > 0:
-                lineage = Lineage()
-                heads, links = self._read_together(select_heads([stream]), select_admin_links(stream, 1, SEQ_MAX))
-        head = _only_head(heads)
-        for event in checked_admin_events(head.stream.genesis, links):
-            lineage.add(lineage_change(event))
-        self._lineages[stream] = lineage, Position(head.seq, head.hash)
+            heads, known = self._read_together(select_heads([stream]), select_positions([(stream, position)]))
+            opened = _only_head(heads).stream
+            if not known:
+                lineage, position = Lineage(), Position(0, opened.genesis)
+            self._lineages[stream] = lineage, extend_lineage(self._connection, opened, lineage, position)
         return lineage
 
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
@@ -128,7 +124,7 @@ class PostgresReads:
     def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._connection.call():
-            heads, links = self._read_together(select_heads([stream]), select_admin_links(stream, 1, SEQ_MAX))
+            heads, links = self._read_together(select_heads([stream]), select_admin_links(stream, 1))
         return checked_admin_events(_only_head(heads).stream.genesis, links)
 
     def last_admin_seq(self, stream: int) -> int:
@@ -150,6 +146,11 @@ class PostgresReads:
         if since.seq < last:
             raise LogDamagedError(f"the feedback log has lost event {since.seq + 1}; restore a backup")
 
+    def _select_moved(self, oldest: int) -> tuple[int, int, list[Any]]:
+        """Return the server's start, its oldest transaction, and what transactions from the given one on have moved."""
+        rows = self._connection.query(Statement(SELECT_MOVED, (pack_integer(oldest),)))
+        return *rows[0][:2], [row[2:] for row in rows]
+
     def _read_links(self, stream: int, after: int, limit: int) -> list[Link]:
         with self._connection.call():
             links = self._connection.query(select_links(stream, after + 1, limit))
@@ -164,6 +165,18 @@ class PostgresReads:
         """Return the rows of each statement, as of one moment."""
         results = self._connection.run(BEGIN_READ, *statements, COMMIT)
         return list(map(self._connection.rows, results[1:-1]))
+
+
+def extend_lineage(connection: PostgresConnection, stream: Stream, lineage: Lineage, position: Position) -> Position:
+    """Add the admin events after a position to a lineage, and return the position of the last one."""
+    is_unfinished = True
+    while is_unfinished:
+        rows = connection.query(select_admin_links(stream.number, position.seq + 1, limit=CHANGES_MAX))
+        for event in checked_admin_events(stream.genesis, rows):
+            lineage.add(lineage_change(event))
+            position = Position(event.seq, event.hash)
+        is_unfinished = len(rows) == CHANGES_MAX
+    return position
 
 
 def checked_admin_events(genesis: bytes, rows: list[Any]) -> list[Event]:

@@ -77,11 +77,13 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS facts(name text PRIMARY KEY, value bytea NOT NULL)",
 )
 # A plan that was made while a table was empty reads all of it later; plans of short statements need no compiler. A
-# process that stops within a transaction does not make others wait.
+# process that stops within a transaction does not make others wait. A session whose client has closed the socket at its
+# deadline ends while it waits for a lock, so that retries do not use up the connections.
 ROLE_SETTINGS: Final = {
     "enable_seqscan": "off",
     "jit": "off",
     "idle_in_transaction_session_timeout": "1s",
+    "client_connection_check_interval": "1s",
     "synchronous_commit": "on",
 }
 

@@ -58,7 +58,7 @@ ORDER BY position LIMIT $3::bigint
 """.encode()
 SELECT_ADMIN_LINKS: Final = f"""
 SELECT (SELECT hash FROM events AS before WHERE before.position = events.position - 1), {LINK}
-FROM events WHERE position BETWEEN $1::bigint AND $2::bigint AND kind <> 1 ORDER BY position
+FROM events WHERE position BETWEEN $1::bigint AND $2::bigint AND kind <> 1 ORDER BY position LIMIT $3::bigint
 """.encode()
 SELECT_LAST_ADMIN: Final = b"""
 SELECT position FROM events WHERE position BETWEEN $1::bigint AND $2::bigint AND kind <> 1
@@ -149,9 +149,9 @@ def select_links(stream: int, first: int, limit: int) -> Statement:
     return Statement(SELECT_LINKS, (*position_range(stream, first), pack_integer(limit)))
 
 
-def select_admin_links(stream: int, first: int, last: int) -> Statement:
+def select_admin_links(stream: int, first: int, last: int = SEQ_MAX, limit: int = SEQ_MAX) -> Statement:
     """Return the statement that reads events that are not FEEDBACK, each after the hash of the event before it."""
-    return Statement(SELECT_ADMIN_LINKS, position_range(stream, first, last))
+    return Statement(SELECT_ADMIN_LINKS, (*position_range(stream, first, last), pack_integer(limit)))
 
 
 def select_last_admin(stream: int) -> Statement:

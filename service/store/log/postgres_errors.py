@@ -1,0 +1,49 @@
+"""The errors of a log in PostgreSQL.
+
+None repeats a message of the server or of the driver, because those can hold values and addresses.
+"""
+
+from typing import Final
+
+from psycopg import pq
+from psycopg.pq.abc import PGresult
+
+from service.errors import LogDamagedError, LogError, LogFullError, LogUnavailableError, LogUnsafeError
+
+# SQLSTATEs. The transaction was ended so that another could continue; it may be tried again.
+CONFLICTS: Final = frozenset((b"23505", b"40001", b"40P01"))
+MISSING_TABLES: Final = frozenset((b"42P01", b"42703", b"42501", b"3F000"))
+DAMAGED_FILES: Final = frozenset((b"XX001", b"XX002"))
+DISK_FULL: Final = b"53100"
+READ_ONLY: Final = b"25006"
+
+
+class ConnectionBrokenError(LogUnavailableError):
+    """The connection broke, or the server did not answer in time, while statements were sent or answered."""
+
+
+class StatementRefusedError(LogUnavailableError):
+    """The server refused a statement; its transaction has changed nothing.
+
+    Attributes:
+        may_retry: Whether a concurrent transaction was the reason.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
+def refusal_error(result: PGresult) -> LogError:
+    """Return the error of a statement that the server refused."""
+    state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
+    if state in MISSING_TABLES:
+        return LogUnsafeError("the database has no feedback log of this release; run `softstep migrate`")
+    if state in DAMAGED_FILES:
+        return LogDamagedError("the feedback log's database is damaged; restore a backup")
+    if state == DISK_FULL:
+        return LogFullError("the disk of the feedback log's database is full; nothing was written")
+    if state == READ_ONLY:
+        return StatementRefusedError("the feedback log's database accepts no writes now; try again", may_retry=False)
+    message = f"the feedback log's database refused with SQLSTATE {state.decode()}; try again"
+    return StatementRefusedError(message, may_retry=state in CONFLICTS)
