@@ -19,12 +19,11 @@ from service.convert.source_options import SourceOptions
 from service.errors import ConversionError
 from service.fields.generated_rows import RowGenerator
 from service.learn.state import LearnerState
-from service.softmax.arrays import Doubles
 from service.store.artifact.artifact import Artifact, read_artifact
-from service.store.artifact.model_factory import build_model
 from tests.support.budgets import examples
+from tests.support.converted_models import answer_in_float64, answer_rows, to_imported_row
 from tests.support.field_artifacts import DENSE_FIELDS, field_artifact
-from tests.support.model_artifacts import extra_artifacts
+from tests.support.model_artifacts import extra_artifacts, make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.plain_fields import plain_fields
 
@@ -37,14 +36,6 @@ SHIPPED_NAMES = sorted(
 )
 HEADS = ("softmax", "sigmoid", "multilabel", "ovr")
 PLAIN = tuple(field for field in DENSE_FIELDS if field["kind"] not in {"text", "bag"})
-
-
-def answers_of(artifact: Artifact, rows: list[dict[str, Any]]) -> Doubles:
-    """Return the probabilities of the service for rows of names and values."""
-    encoder = artifact.row_encoder or feature_encoder(artifact, scaled=False)
-    encoded = encoder.to_model_rows(encoder.encode_objects(rows).rows, artifact.weights.dtype)
-    X: Any = encoded if artifact.has_sparse_rows else encoded.to_matrix(encoder.n_columns)
-    return np.asarray(build_model(artifact).predict(X), np.float64)
 
 
 def read_back(artifact: Artifact, path: Path) -> ConvertedGraph:
@@ -64,7 +55,7 @@ def test_golden_graphs(name: str) -> None:
     assert proof.difference < 1e-5
     assert proof.rows >= 200
     # The graphs are in float32, whatever made them.
-    np.testing.assert_allclose(answers_of(proof.artifact, facts["rows"]), facts["probabilities"], atol=2e-6)
+    np.testing.assert_allclose(answer_rows(proof.artifact, facts["rows"]), facts["probabilities"], atol=2e-6)
 
 
 def test_golden_graphs_become_the_heads_and_fields_that_they_mean() -> None:
@@ -153,6 +144,16 @@ def test_models_with_fields_come_back(head: str, tmp_path: Path) -> None:
     assert [field["kind"] for field in model.fields or ()] == ["number", "number", "category", "vector"]
 
 
+def test_one_feature_comes_back_with_its_name(tmp_path: Path) -> None:
+    """As several do; the caller may give another name, and no second one."""
+    artifact = make_artifact("sigmoid", 1, ["no", "yes"])
+    assert check_round_trip(artifact, tmp_path).features == ["x0"]
+    path = tmp_path / "model.onnx"
+    assert read_graph(path, SourceOptions(features=["age"])).model.features == ["age"]
+    with pytest.raises(ConversionError, match="a row has 1 numbers, and 2 names are given"):
+        read_graph(path, SourceOptions(features=["age", "sex"]))
+
+
 def test_a_delta_comes_back(tmp_path: Path) -> None:
     """Numbers as they are, and the same ones cut to an interval."""
     state = LearnerState(read_artifact(SHIPPED / "iris" / "1", BYTES_MAX))
@@ -186,39 +187,13 @@ def check_round_trip(artifact: Artifact, folder: Path) -> Any:
     back = model.to_artifact(artifact.manifest.dtype)
     generator = RowGenerator(artifact.row_encoder or feature_encoder(artifact, scaled=True))
     rows = [row for row in generator.make_rows(0, 200) if is_expressible(artifact, row)]
-    expected, exact = answers_of(artifact, rows), float64_answers(artifact, rows)
+    expected, exact = answer_rows(artifact, rows), answer_in_float64(artifact, rows)
     # Rows whose probabilities the rounding of float32 decides say nothing.
     stable = np.abs(expected - exact).max(axis=1) <= 1e-7 if rows else np.empty(0, np.bool_)
     if rows and stable.any():
-        made = answers_of(back, [to_other(row, back) for row in rows])
+        made = answer_rows(back, [to_imported_row(row, back) for row in rows])
         np.testing.assert_allclose(made[stable], expected[stable], atol=1e-6)
     return model
-
-
-def float64_answers(artifact: Artifact, rows: list[dict[str, Any]]) -> Doubles:
-    """Return the probabilities of a model's weights in float64."""
-    encoder = artifact.row_encoder or feature_encoder(artifact, scaled=False)
-    X = encoder.encode_objects(rows).rows.to_matrix(encoder.n_columns)
-    model: Any = build_model(artifact)
-    return np.asarray(model.float64_model.predict(X), np.float64)
-
-
-def to_other(row: dict[str, Any], back: Artifact) -> dict[str, Any]:
-    """Return a row as the model that came back takes it: mixed categories are texts, and some booleans 1 or 0.
-
-    A boolean that may be missing is a number in the graph, and so is a vector of one number.
-    """
-    kinds = {field.value_name: field for field in back.manifest.fields or () if field.kind != "cross"}
-    made = dict(row)
-    for name, value in row.items():
-        field: Any = kinds.get(name)
-        if value is None:
-            continue
-        if field is None or field.kind == "number":
-            made[name] = value[0] if isinstance(value, list) else value + 0
-        elif field.kind == "category" and isinstance(field.values[0], str) and not isinstance(value, str):
-            made[name] = json.dumps(int(value) if isinstance(value, float) else value)
-    return made
 
 
 def save(path: Path, nodes: list[Any], inputs: list[Any], constants: dict[str, Any], **more: Any) -> Path:

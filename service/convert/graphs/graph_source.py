@@ -198,8 +198,9 @@ def list_graph_inputs(graph: Graph, features: Sequence[str], vector: str = "") -
     for one in graph.inputs:
         first, width = len(inputs), one.width
         is_only = len(graph.inputs) == 1
-        if width > 1 and is_only and not vector and not is_own_field(graph, one.name):
-            names = tuple(features) or read_names(graph, "features") or tuple(f"feature_{i}" for i in range(width))
+        if is_only and (width == 1 or not (vector or is_own_field(graph, one.name))):
+            others = (one.name,) if width == 1 else tuple(f"feature_{i}" for i in range(width))
+            names = tuple(features) or read_names(graph, "features") or others
             if len(names) != width:
                 raise ConversionError(f"a row has {width} numbers, and {len(names)} names are given")
             forms.append(InputForm(one.name, one.datatype, names))
@@ -211,7 +212,7 @@ def list_graph_inputs(graph: Graph, features: Sequence[str], vector: str = "") -
             forms.append(InputForm(one.name, one.datatype, (name,), width))
             vectors.append((name, first, first + width))
         else:
-            names = tuple(features) if is_only and features else (one.name,)
+            names = (one.name,)
             forms.append(InputForm(one.name, one.datatype, names))
         try:
             inputs.add_all(names)
