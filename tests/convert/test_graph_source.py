@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from service.convert.graphs.graph_export import input_forms
 from service.convert.graphs.graph_file import check_onnx, is_expressible
-from service.convert.graphs.graph_source import ConvertedGraph, read_graph
+from service.convert.graphs.graph_source import ConvertedGraph, read_graph, read_onnx_source
 from service.convert.proof import feature_encoder, prove
 from service.convert.source_options import SourceOptions
 from service.errors import ConversionError
@@ -259,9 +259,14 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("infinite weights", [node("Gemm", "x inf", "z"), node("Softmax", "z")],
      "a weight is not finite"),
     ("division by 0", [node("Div", "x zero")], "it divides by 0"),
+    ("shape of a row", [node("ConstantOfShape", "x", "k"), node("MatMul", "k W")],
+     "its shape is a value of the row; skl2onnx writes it wrongly where only column 0 is selected"),
+    ("huge constant", [node("ConstantOfShape", "huge", "k"), node("Mul", "x k")], "a constant would be too large"),
+    ("negative shape", [node("ConstantOfShape", "minus", "k"), node("Mul", "x k")], "its shape or its value"),
 ]  # fmt: skip
 MORE = {
     "zero": np.float32(0), "axis0": np.array([0]), "six": np.array([-1, 6]), "seven": np.array([7]),
+    "huge": np.array([1 << 20, 1 << 20]), "minus": np.array([-1]),
     "one": np.ones((3, 1), np.float32), "inf": np.full((3, 2), np.inf, np.float32),
 }  # fmt: skip
 
@@ -274,6 +279,32 @@ def test_what_is_neither_linear_nor_a_field_is_refused(nodes: list[Any], sentenc
     with pytest.raises(ConversionError) as caught:
         read_graph(path)
     assert sentence in str(caught.value)
+
+
+def test_a_constant_of_a_shape_is_read(tmp_path: Path) -> None:
+    """It is 0 in float32, or the number of its attribute."""
+    two = onnx.numpy_helper.from_array(np.array([2], np.float32))
+    nodes = [
+        node("ConstantOfShape", "shape", "twos", value=two),
+        node("ConstantOfShape", "shape", "zeros"),
+        node("Mul", "x twos", "m"),
+        node("Add", "m zeros", "a"),
+        node("MatMul", "a W", "z"),
+        node("Softmax", "z"),
+    ]
+    constants = {"shape": np.array([3]), "W": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    converted = read_graph(save(tmp_path / "g.onnx", nodes, [numbers()], constants))
+    assert converted.source is not None
+    proof = prove(converted.model, converted.source)
+    assert proof.difference < 1e-6
+    assert proof.artifact.weights.tolist() == [[0, 2], [4, 6], [8, 10]]
+
+
+@pytest.mark.parametrize(("name", "asked"), [("one_versus_rest", "the logits of onnxruntime"), ("sets", "onnxruntime")])
+def test_the_proof_says_what_was_asked(name: str, asked: str) -> None:
+    """Logistic functions that are divided by their sum are compared by their logits."""
+    read = read_onnx_source(GOLDEN / f"{name}.onnx", SourceOptions())
+    assert read.compared_with == asked
 
 
 def test_a_graph_for_one_row_is_asked_row_by_row(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from service.errors import ConversionError
 # What skl2onnx and the export call the probabilities.
 PROBABILITIES: Final = ("probabilities", "probabilities_", "output_probability", "probability")
 NO_OPTIONS: Final = SourceOptions()
+# The forms of an output that is asked for logits.
+LOGIT_FORMS: Final = frozenset({"logits", "negative_logits", "raw_scores"})
 LABELS: Final = ("label", "label_", "output_label")
 
 
@@ -74,6 +76,11 @@ class OnnxSource:
         self._one_row: Final = inputs.one_row
         self._found: Final = found
 
+    @property
+    def compared_with(self) -> str:
+        """The name of the answers: those of onnxruntime, or its logits, whose probabilities are computed here."""
+        return "the logits of onnxruntime" if self._found.form in LOGIT_FORMS else "onnxruntime"
+
     def predict_rows(self, rows: Sequence[Row]) -> Doubles:
         """Return the probabilities (B, C) of B rows.
 
@@ -90,8 +97,8 @@ class OnnxSource:
                 return np.hstack([1 - made, made])
             case "last_half":
                 return made[:, self._found.n_classes :]
-            case "logits" | "negative_logits" | "raw_scores":
-                return to_probabilities(-made if self._found.form == "negative_logits" else made, self._found.head)
+            case form if form in LOGIT_FORMS:
+                return to_probabilities(-made if form == "negative_logits" else made, self._found.head)
         return made
 
 
@@ -102,7 +109,8 @@ def read_onnx_source(path: Path, options: SourceOptions) -> ReadSource:
         ConversionError: As for `read_graph`.
     """
     converted = read_graph(path, options)
-    return ReadSource(converted.model, converted.source, "onnxruntime")
+    source = converted.source
+    return ReadSource(converted.model, source, "" if source is None else source.compared_with)
 
 
 def read_graph(path: Path, options: SourceOptions = NO_OPTIONS) -> ConvertedGraph:
