@@ -99,7 +99,8 @@ class ConvertedModel:
         """
         tensors: dict[str, Array] = dict(self.field_tensors)
         layers = []
-        for i, layer in enumerate(self.layers):
+        stage, first = self._make_stage()
+        for i, layer in enumerate((first, *self.layers[1:])):
             names = TENSOR_NAMES if len(self.layers) == 1 else tuple(f"{name}_{i}" for name in TENSOR_NAMES)
             tensors |= dict(zip(names, (layer.weight.astype(dtype), layer.bias.astype(dtype)), strict=True))
             layers.append({"weight": names[0], "bias": names[1], "activation": layer.activation})
@@ -108,6 +109,7 @@ class ConvertedModel:
             tensors["support"], training["support"] = self.support.astype(dtype), "support"
         manifest = {
             "head": self.head,
+            "stage": stage,
             "classes": list(self.classes),
             "fields": None if self.fields is None else list(self.fields),
             "features": None if self.features is None else list(self.features),
@@ -120,3 +122,16 @@ class ConvertedModel:
             "provenance": {**self.provenance, **(provenance or {})},
         }
         return Artifact.from_fields(manifest, tensors)
+
+    def _make_stage(self) -> tuple[dict[str, Any] | None, DenseLayer]:
+        """Return the input stage of a network on features, or None, and the first layer after it.
+
+        A network learns in its first layer too. On raw features one step of a weight would move a logit by as much as
+        the feature is large, and one row would undo the training.
+        """
+        first, training = self.layers[0], self.training
+        if len(self.layers) == 1 or self.fields is not None or training is None:
+            return None, first
+        mean, scale = (np.array(training[name], np.float64) for name in ("mean", "scale"))
+        layer = DenseLayer(first.weight * scale[:, None], first.bias + mean @ first.weight, first.activation)
+        return {"mean": mean.tolist(), "scale": scale.tolist()}, layer
