@@ -115,8 +115,8 @@ release-check: ## audit the locked packages, and write the bill of materials to 
 	    echo "release-check: a package of $$lock has a known vulnerability, or was not audited; see the lines above (pip-audit needs the network)" >&2; exit 1; }; \
 	done
 
-models: $(VENV)/dev.stamp ## train the shipped models again
-	$(BIN)/python models/train.py
+models: $(VENV)/dev.stamp ## train the shipped models again; needs the network once, for skl2onnx and Vowpal Wabbit
+	$(BIN)/python models/train.py --sources
 
 bench: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py
