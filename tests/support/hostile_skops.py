@@ -111,6 +111,12 @@ def with_schema(raw: bytes) -> bytes:
     return pack({**members_of(honest()), SCHEMA: raw}, zipfile.ZIP_DEFLATED)
 
 
+def with_long_schema() -> bytes:
+    """Return a file of 4 MB whose schema is a compressed one of 49 MiB."""
+    schema = np.random.default_rng(0).bytes(4_000_000) + b" " * (49 << 20)
+    return pack({**members_of(honest()), SCHEMA: schema}, zipfile.ZIP_DEFLATED)
+
+
 def node(loader: str, content: Any = None, name: str = "str", module: str = "builtins", **more: Any) -> Schema:
     return {
         "__class__": name,
@@ -329,6 +335,8 @@ def schemas() -> dict[str, bytes]:
         "100,000 lists": with_schema(b"[" * 100_000 + b"]" * 100_000),
         "100,000 objects": with_schema(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
         "a schema of 60 MB": with_schema(b" " * 60_000_000 + schema),
+        "a schema that is longer than its file": with_long_schema(),
+        "700,000 objects": with_schema(b'{"protocol": 2, "x": [' + b'{"a":0},' * 700_000 + b"0]}"),
         "5,000,000 values": with_schema(b'{"protocol": 2, "x": [' + b"0," * 5_000_000 + b"0]}"),
         "200 nodes within each other": with_state("coef_", nested(200)),
         "40 pipelines within each other": deep_pipeline(40),

@@ -44,6 +44,9 @@ class ZipArchive:
         file: The archive, open for reading; it must stay open.
         name: The names that members may have.
 
+    Attributes:
+        size: Its bytes.
+
     Raises:
         ConversionError: It is no archive of the accepted kind, or exceeds a bound.
     """
@@ -60,9 +63,9 @@ class ZipArchive:
             if member.filename in self._members:
                 raise ConversionError("the archive has two members of one name")
             self._members[member.filename] = member
-        size = file.seek(0, 2)
+        self.size: Final = file.seek(0, 2)
         expanded = sum(member.file_size for member in self._members.values())
-        if expanded > max(EXPANDED_BYTES_MAX, EXPANSION_MAX * size):
+        if expanded > max(EXPANDED_BYTES_MAX, EXPANSION_MAX * self.size):
             raise ConversionError(
                 f"the archive expands to {expanded} bytes, which is more than is allowed for its size"
             )

@@ -14,11 +14,15 @@ from service.errors import ConversionError
 
 SCHEMA_NAME: Final = "schema.json"
 PROTOCOLS: Final = (0, 1, 2)
-# A term of a vocabulary takes some 500 bytes; larger vocabularies are converted in memory.
+# A term of a vocabulary takes some 625 bytes. A schema of 48 MiB and its values fit into 256 MB of memory. A longer
+# one, up to some 400,000 terms, must be as long in the file, and reading takes up to five times the file's size.
 SCHEMA_BYTES_MAX: Final = 48 << 20
-# Brackets and commas; skops writes one in some 45 bytes, and a value takes up to 40 bytes in memory.
-STRUCTURE_MAX: Final = 4 << 20
-STRUCTURE: Final = (b"[", b"{", b",")
+STORED_BYTES_MAX: Final = 256 << 20
+# The memory, in bytes, of what each character begins: an object with a few members, a list, and a member of one.
+VALUE_BYTES: Final = {b"{": 192, b"[": 64, b",": 64}
+VALUES_BYTES_MAX: Final = 128 << 20
+# The values of what skops writes take 1.7 times the bytes of their text.
+VALUES_EXPANSION_MAX: Final = 3
 
 
 def read_skops(file: BinaryIO) -> PlainObject:
@@ -33,7 +37,7 @@ def read_skops(file: BinaryIO) -> PlainObject:
     archive = ZipArchive(file)
     if SCHEMA_NAME not in archive.names:
         raise ConversionError(f"the archive has no {SCHEMA_NAME}, so skops has not written it")
-    schema = _parse(archive.read(SCHEMA_NAME, SCHEMA_BYTES_MAX))
+    schema = _parse(archive.read(SCHEMA_NAME, max(SCHEMA_BYTES_MAX, min(archive.size, STORED_BYTES_MAX))))
     protocol = schema.get("protocol")
     if isinstance(protocol, bool) or protocol not in PROTOCOLS:
         raise ConversionError(f"{SCHEMA_NAME} has another protocol than {PROTOCOLS[0]} to {PROTOCOLS[-1]}")
@@ -45,8 +49,9 @@ def read_skops(file: BinaryIO) -> PlainObject:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object of the schema, in which nodes that differ by their id alone are one."""
-    if sum(map(raw.count, STRUCTURE)) > STRUCTURE_MAX:
-        raise ConversionError(f"{SCHEMA_NAME} has more than {STRUCTURE_MAX} values")
+    values_bytes = sum(size * raw.count(character) for character, size in VALUE_BYTES.items())
+    if values_bytes > max(VALUES_BYTES_MAX, VALUES_EXPANSION_MAX * len(raw)):
+        raise ConversionError(f"{SCHEMA_NAME} has more values than are allowed for its size")
     if not raw.isascii():
         raise ConversionError(f"{SCHEMA_NAME} is not as skops writes it: it must be ASCII")
     types: dict[tuple[object, object], dict[str, Any]] = {}
@@ -60,8 +65,10 @@ def _parse(raw: bytes) -> dict[str, Any]:
             return types.setdefault((str(members.get("__module__")), str(members.get("__class__"))), members)
         return members
 
+    text = raw.decode("ascii")
+    del raw  # a large schema is in memory once
     try:
-        schema = json.loads(raw.decode("ascii"), object_pairs_hook=make_object, parse_constant=_refuse_constant)
+        schema = json.loads(text, object_pairs_hook=make_object, parse_constant=_refuse_constant)
     except (ValueError, RecursionError, MemoryError):
         raise ConversionError(f"{SCHEMA_NAME} is no JSON, or nests too deep") from None
     if not isinstance(schema, dict):
