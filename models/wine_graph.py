@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 UNITS = 8
-# Log losses in five-fold cross-validation on the training rows: 0.146 at 0.01, 0.114 at 0.1, 0.096 at 1, 0.201 at 10.
+# Log losses in five-fold cross-validation on the training rows: 0.110 at 0.1, 0.092 at 1, 0.104 at 3, 0.166 at 10.
 ALPHA = 1.0
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     source, target = map(Path, sys.argv[1:])
     with np.load(source) as arrays:
         X, y = arrays["X"], arrays["y"]
-    network = MLPClassifier((UNITS,), activation="tanh", solver="lbfgs", alpha=ALPHA, max_iter=5000, random_state=0)
+    network = MLPClassifier((UNITS,), activation="relu", solver="lbfgs", alpha=ALPHA, max_iter=5000, random_state=0)
     pipeline = make_pipeline(StandardScaler(), network).fit(X, y)
     target.write_bytes(to_onnx(pipeline, X.astype(np.float32), options={"zipmap": False}).SerializeToString())
 

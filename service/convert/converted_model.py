@@ -63,6 +63,7 @@ class ConvertedModel:
         others: Whether names of a row that are no field are ignored, because the source drops columns.
         training: `training` of the manifest, or None.
         support: (N,) float64, the sum of squares of each column over the training rows; or None.
+        learning: `learning` of the manifest, or None for the default rule.
         thresholds: For each class of a multilabel head the probability from which it is named; or None.
         provenance: Where the model is from.
         words: By the name of a hashed field, words or names that the source has weights for; generated rows use them.
@@ -77,6 +78,7 @@ class ConvertedModel:
     others: Literal["refuse", "ignore"] = "refuse"
     training: Mapping[str, Any] | None = None
     support: Doubles | None = None
+    learning: Mapping[str, Any] | None = None
     thresholds: Sequence[float] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -117,6 +119,7 @@ class ConvertedModel:
             "dtype": dtype,
             "layers": layers,
             "training": training,
+            "learning": self.learning,
             "thresholds": None if self.thresholds is None else list(self.thresholds),
             "examples": None if examples is None else list(examples),
             "provenance": {**self.provenance, **(provenance or {})},

@@ -95,6 +95,27 @@ def test_one_event_changes_a_frequent_word_less() -> None:
     assert (firm < loose / 4).all()
 
 
+@pytest.mark.parametrize(("words", "is_lower"), [(40, True), (1, False)])
+def test_sparse_rows_of_many_columns_learn_at_a_lower_rate(words: int, is_lower: bool) -> None:  # noqa: FBT001
+    """A training row whose error is 1 moves its logit by 1 on average, or by less at the default rate."""
+    generator = np.random.default_rng(0)
+    texts = [" ".join(f"w{i}" for i in generator.choice(50, words, replace=False)) for _ in range(2000)]
+    labels = (generator.random(len(texts)) < 0.5).astype(int)
+    hashing = HashingVectorizer(n_features=1 << 10, norm=None if is_lower else "l2", alternate_sign=False)
+    pipeline = make_pipeline(hashing, LogisticRegression(C=0.1)).fit(texts, labels)
+    artifact = artifact_of(pipeline, classes=("no", "yes"), training=[{"text": text} for text in texts])
+    learning, X = artifact.manifest.learning, hashing.transform(texts).toarray()
+    firm = np.sqrt(0.05 * np.maximum(artifact.tensors["support"], 1e-9))
+    moved = (X**2 / firm).sum(axis=1).mean() + 1 / np.sqrt(0.05 * len(texts))
+    if learning is None:
+        assert not is_lower
+        assert 0.5 * moved <= 1
+    else:
+        assert is_lower
+        assert learning.rule == "adagrad"
+        assert learning.constants == {"rate": pytest.approx(1 / moved, rel=0.05)}
+
+
 def test_a_network_on_numbers_learns_standardized_ones() -> None:
     """Its function is that of the source, and one event changes other rows little; before, it changed all of them."""
     generator = np.random.default_rng(1)
