@@ -1,12 +1,15 @@
 """The shipped models that are imported: converted again, equal to their sources, and good."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.convert.vowpal.vowpal_fields import VowpalModel
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.artifact_loader import load_artifact
+from tests.clients.environments import VOWPAL, is_available
 from tests.support.imported_models import BYTES_MAX, IMPORTED_NAMES, imported, imported_data, script
 from tests.support.paths import SHIPPED
 
@@ -18,7 +21,6 @@ EXPECTED = {
 }
 EVERY = pytest.mark.parametrize("name", IMPORTED_NAMES)
 FILES = pytest.mark.parametrize("name", ["wine", "flares"])
-GRADIENT_MAX = 1e-5
 
 
 def check_equal(made: Artifact, shipped: Artifact, tolerance: float) -> None:
@@ -47,6 +49,16 @@ def test_the_file_makes_the_shipped_model(name: str) -> None:
     shipped = imported(name)
     converted = script().convert_file(name, imported_data(name)).model
     check_equal(converted.to_artifact(shipped.manifest.dtype), shipped, 1e-6)
+
+
+@pytest.mark.skipif(not is_available(VOWPAL), reason="Vowpal Wabbit has wheels for x86-64 only")
+def test_vowpal_wabbit_makes_the_file_of_flares(tmp_path: Path) -> None:
+    """Trained again, the file has the same weights."""
+    path, data = tmp_path / "flares.txt", imported_data("flares")
+    script().train_flares(data, path)
+    made = VowpalModel(path, classes=data.classes).convert().layers[0]
+    np.testing.assert_allclose(made.weight[:, 0], imported("flares").weights[:, 0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(made.bias, imported("flares").bias, rtol=1e-3, atol=1e-4)
 
 
 def test_the_pipeline_makes_the_shipped_characters() -> None:
