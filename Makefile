@@ -2,7 +2,7 @@
 # programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl chromium.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance conversions exports determinism properties lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture conformance conversions exports hostile-sources determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -75,6 +75,9 @@ conversions: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## convert random models of
 
 exports: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## write random models as ONNX and as files, and compare what reads them with the service; writes docs/exports.md
 	$(BIN)/python -m tests.exports --write
+
+hostile-sources: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## give hostile files to the importers and measure what they take; writes docs/hostile_sources.md
+	$(BIN)/python -m tests.hostile_sources --write
 
 determinism: $(VENV)/dev.stamp ## compare the bits of all kernels between processors; writes docs/equal_bits.md
 	$(BIN)/python -m tests.determinism --write
