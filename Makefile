@@ -93,6 +93,7 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra convert --extra dev --extra train --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group release --output-file requirements-release.lock
 	.venv/lock/bin/uv --directory docs/examples pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../requirements.lock --excludes embed_texts.excluded --output-file embed_texts.txt embed_texts.in
+	.venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../../requirements.lock --output-file autograd.txt autograd.in
 	for name in kserve mlflow mlserver; do \
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
 	done
