@@ -3,7 +3,7 @@
 # pgbouncer. Without the last two, the tests of a log in PostgreSQL are skipped.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture failover conformance conversions determinism properties lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture failover conformance conversions exports hostile-sources determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -77,6 +77,12 @@ conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests
 conversions: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## convert random models of other libraries and compare each with its source; writes docs/conversions.md
 	$(BIN)/python -m tests.conversions --write
 
+exports: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## write random models as ONNX and as files, and compare what reads them with the service; writes docs/exports.md
+	$(BIN)/python -m tests.exports --write
+
+hostile-sources: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## give hostile files to the importers and measure what they take; writes docs/hostile_sources.md
+	$(BIN)/python -m tests.hostile_sources --write
+
 determinism: $(VENV)/dev.stamp ## compare the bits of all kernels between processors; writes docs/equal_bits.md
 	$(BIN)/python -m tests.determinism --write
 
@@ -91,6 +97,7 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra grpc --extra postgres --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group release --output-file requirements-release.lock
 	.venv/lock/bin/uv --directory docs/examples pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../requirements.lock --excludes embed_texts.excluded --output-file embed_texts.txt embed_texts.in
+	.venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../../requirements.lock --output-file autograd.txt autograd.in
 	for name in kserve mlflow mlserver; do \
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
 	done
@@ -116,8 +123,8 @@ release-check: ## audit the locked packages, and write the bill of materials to 
 	    echo "release-check: a package of $$lock has a known vulnerability, or was not audited; see the lines above (pip-audit needs the network)" >&2; exit 1; }; \
 	done
 
-models: $(VENV)/dev.stamp ## train the shipped models again
-	$(BIN)/python models/train.py
+models: $(VENV)/dev.stamp ## train the shipped models again; needs the network once, for skl2onnx and Vowpal Wabbit
+	$(BIN)/python models/train.py --sources
 
 bench: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py

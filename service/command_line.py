@@ -8,6 +8,7 @@ import argparse
 import gc
 import re
 from collections.abc import Callable
+from importlib import import_module
 from math import nan
 from pathlib import Path
 from pkgutil import resolve_name
@@ -46,6 +47,8 @@ EXTRAS: Final = {
     "sklearn": "convert",
     "skops": "convert",
 }
+# Commands that import no kernels.
+WITHOUT_KERNELS: Final = frozenset(("config", "health", "keys"))
 SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; `softstep config` lists all."
 
 
@@ -74,11 +77,15 @@ def main(argv: list[str] | None = None) -> int:
 def _import_command(name: str) -> Command:
     """Return a command; nothing that it imports is garbage, and looking for some would take a tenth of a start.
 
+    What it imports may compile kernels, which is said on standard error then.
+
     Raises:
         SoftstepError: It needs packages that are not installed.
     """
     gc.disable()
     try:
+        if name not in WITHOUT_KERNELS:
+            import_module("service.compilation_notice")
         command: Command = resolve_name(f"service.commands.{name}:run")
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])

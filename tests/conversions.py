@@ -6,7 +6,6 @@ A source follows from its seed alone. Each one answers 200 generated rows, and s
 """
 
 import argparse
-import re
 import sys
 import tempfile
 import time
@@ -26,13 +25,14 @@ from service.convert.scikit.plain_object import plain_object
 from service.convert.scikit.row_layout import RowLayout
 from tests.support.converted_models import predict_in_float64
 from tests.support.paths import ROOT
-from tests.support.scikit_pipelines import fit_pipeline
+from tests.support.scikit_pipelines import fit_pipeline, list_parts
 from tests.support.scripts import load_script
 
 PAGE = ROOT / "docs" / "conversions.md"
 TARGET = 1e-5
-# Sources of scikit-learn.
+# Sources of scikit-learn, and those that each part is in.
 PIPELINES = 150
+PART_MIN = 5
 SINGLE = "float32"
 graph_conversions = load_script("loadtest/graph_conversions.py")
 other_conversions = load_script("loadtest/other_conversions.py")
@@ -73,14 +73,13 @@ def compare(model: ConvertedModel, source: Source, seed: int, parts: frozenset[s
 def convert_pipelines(count: int) -> Iterator[Conversion]:
     """Yield random pipelines of scikit-learn over every part."""
     for seed in range(count):
-        name, estimator = fit_pipeline(seed)
+        estimator = fit_pipeline(seed).estimator
         with warnings.catch_warnings():
             # scikit-learn warns of unknown categories.
             warnings.simplefilter("ignore")
             model, inputs = convert_estimator(plain_object(estimator))
             source = PipelineSource(estimator, RowLayout.of_model(model, inputs))
-            parts = frozenset(re.findall(r"[A-Z]\w+", name)) - {"Pipeline"}
-            yield compare(model, source, seed, parts)
+            yield compare(model, source, seed, frozenset(list_parts(estimator)) - {"Pipeline"})
 
 
 def convert_others() -> dict[str, list[float]]:
@@ -98,7 +97,7 @@ def render(conversions: list[Conversion], others: dict[str, list[float]]) -> str
     for conversion in conversions:
         for part in conversion.parts:
             by_part[part].append(conversion)
-    rows = [describe(f"`{part}`", found) for part, found in sorted(by_part.items())]
+    rows = [describe(part, found) for part, found in sorted(by_part.items())]
     doubles = sum(one.dtype != SINGLE for one in conversions)
     worst, exact = max(one.difference for one in conversions), max(one.exact for one in conversions)
     return f"""# Conversions
@@ -109,6 +108,7 @@ values, gaps, unknown categories, and numbers far from the mean.
 
 - {len(conversions)} pipelines of scikit-learn {sklearn.__version__} were converted.
 - The largest difference of a probability is {worst:.1e}; the target is {TARGET:.0e}.
+- Each part that [scikit-learn](scikit_learn.md#what-is-covered) names is in {PART_MIN} of them or more.
 - {doubles} of the artifacts are in float64, because float32 was off by more than that.
 - In float64 the largest difference of all models is {exact:.1e}.
 
@@ -126,9 +126,10 @@ own, and the tensors of layers by NumPy in float64. Graphs that cannot be compar
 
 
 def describe(part: str, found: list[Conversion]) -> str:
-    """Return a row of the table."""
+    """Return the row of the table for a class, or for one of its options."""
     exact, difference = max(one.exact for one in found), max(one.difference for one in found)
-    return f"| {part} | {len(found)} | {exact:.1e} | {difference:.1e} |"
+    name, comma, option = part.partition(", ")
+    return f"| `{name}`{comma}{option} | {len(found)} | {exact:.1e} | {difference:.1e} |"
 
 
 def main() -> None:

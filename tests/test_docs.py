@@ -9,13 +9,12 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import pytest
-from fastapi import FastAPI
 
-from service.serve.api.app import CALLS
 from service.settings import Settings
 from service.store.artifact.learning_rules import SPARSE_RATE
 from tests import determinism
 from tests.conformance import PAGE, RESULTS, render_page
+from tests.support.api_document import api_document
 from tests.support.pages import sessions
 from tests.support.paths import ROOT
 from tests.support.running_service import serving
@@ -166,14 +165,7 @@ def test_the_page_of_equal_bits_shows_the_stored_results() -> None:
     assert [target for target, result in results.items() if result["differ"] or result["wrong_registers"]] == []
 
 
-def call_paths() -> set[str]:
-    """Return the path of every documented call."""
-    app = FastAPI()
-    app.include_router(CALLS)
-    return set(app.openapi()["paths"])
-
-
-@pytest.mark.parametrize("path", sorted(call_paths()))
+@pytest.mark.parametrize("path", sorted(api_document()["paths"]))
 def test_every_call_is_documented(path: str) -> None:
     """The pages on HTTP name the path of every call."""
     assert any(f"{path}`" in (ROOT / page).read_text() for page in CALL_PAGES)

@@ -7,7 +7,9 @@ import subprocess
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -102,6 +104,8 @@ PATTERNS = {
     re.compile(rf"(?<!\w)(?:{phrase})(?!\w)".replace(" ", r"\s+"), re.IGNORECASE): plain
     for phrase, plain in PHRASES.items()
 }
+# Whether a text has any of them: a single search, where each pattern by itself takes as long.
+ANY_PHRASE = re.compile(rf"(?<!\w)(?:{'|'.join(PHRASES)})(?!\w)".replace(" ", r"\s+"), re.IGNORECASE)
 # A docstring that starts with one of these describes its subject by a clause instead of naming it.
 CLAUSES = re.compile(r"(What|Who|Whose|Whatever|Where|Why|When|Of|As)\b")
 
@@ -116,15 +120,49 @@ def repeated(names: list[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
+class Module(NamedTuple):
+    """What the rules look at in a module; the trees of all modules together would take too much memory.
+
+    Attributes:
+        long: The functions that are too long.
+        late: The functions with an import in them.
+        classes: The names of the classes.
+        imports: The names of the modules, or of their members, that are imported.
+        strings: The strings that have a space, with the number of their first line.
+        clauses: The docstrings that start with a clause, as "file:line: first words".
+    """
+
+    long: list[str]
+    late: list[str]
+    classes: list[str]
+    imports: list[str]
+    strings: list[tuple[int, str]]
+    clauses: list[str]
+
+
+@cache
+def read_module(path: Path) -> Module:
+    """Parse a module, once for all rules."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    functions = [node for node in nodes if isinstance(node, Function)]
+    constants = (node for node in nodes if isinstance(node, ast.Constant))
+    return Module(
+        [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > FUNCTION_LINES_MAX],
+        [f.name for f in functions for node in ast.walk(f) if isinstance(node, ast.Import | ast.ImportFrom)],
+        [node.name for node in nodes if isinstance(node, ast.ClassDef)],
+        [name for node in nodes for name in imported_modules(node)],
+        [(one.lineno, one.value) for one in constants if isinstance(one.value, str) and " " in one.value],
+        clauses_in(nodes, path),
+    )
+
+
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the texts of a file with the number of their first line: a page, or strings and comments of a module."""
     content = path.read_text()
     if path.suffix != ".py":
         yield 1, content
         return
-    for node in ast.walk(ast.parse(content)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            yield node.lineno, node.value
+    yield from read_module(path).strings
     for token in tokenize.generate_tokens(io.StringIO(content).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -135,17 +173,18 @@ def phrases_in(path: Path) -> list[str]:
     found = (
         (line + text.count("\n", 0, match.start()), " ".join(match[0].split()), plain)
         for line, text in texts_of(path)
+        if ANY_PHRASE.search(text)
         for pattern, plain in PATTERNS.items()
         for match in pattern.finditer(text)
     )
     return [f"{relative(path)}:{line}: {phrase} (write: {plain})" for line, phrase, plain in sorted(found)]
 
 
-def clauses_in(path: Path) -> list[str]:
+def clauses_in(nodes: list[ast.AST], path: Path) -> list[str]:
     """Return each docstring of a module that starts with a clause, as "file:line: first words"."""
     documented = ast.Module | ast.ClassDef | Function
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         text = ast.get_docstring(node) if isinstance(node, documented) else None
         if text is not None and CLAUSES.match(text):
             found.append(f"{relative(path)}:{getattr(node, 'lineno', 1)}: {text[:40]}")
@@ -170,10 +209,8 @@ def test_modules_stay_short(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCE, ids=relative)
 def test_functions_stay_short_and_import_nothing(path: Path) -> None:
     """A function has at most 60 lines, and every import stands at the top of its file."""
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, Function)]
-    long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > FUNCTION_LINES_MAX]
-    late = [f.name for f in functions for node in ast.walk(f) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert (long, late) == ([], [])
+    module = read_module(path)
+    assert (module.long, module.late) == ([], [])
 
 
 @pytest.mark.parametrize("package", [SERVICE, CLIENT], ids=["service", "client"])
@@ -186,8 +223,7 @@ def test_file_names_in_a_package_are_unique(package: list[Path]) -> None:
 @pytest.mark.parametrize("package", [SERVICE, CLIENT], ids=["service", "client"])
 def test_class_names_in_a_package_are_unique(package: list[Path]) -> None:
     """No two classes of service/, or of client/, share a name."""
-    trees = [ast.parse(path.read_text()) for path in package]
-    assert repeated([node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]) == []
+    assert repeated([name for path in package for name in read_module(path).classes]) == []
 
 
 def test_no_test_module_imports_another() -> None:
@@ -197,15 +233,16 @@ def test_no_test_module_imports_another() -> None:
     imports = [
         relative(path)
         for path in TESTS
-        for node in ast.walk(ast.parse(path.read_text()))
-        if any(map(module.fullmatch, imported_modules(node)))
-        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and code.search(node.value))
+        if any(map(module.fullmatch, read_module(path).imports))
+        or any(code.search(text) for _, text in read_module(path).strings)
     ]
     assert imports == []
 
 
 # Methods of named tuples and of os that are public in spite of their names.
 PUBLIC_NAMES = frozenset(("_replace", "_asdict", "_fields", "_make", "_exit"))
+# Every use of a private attribute has this; most modules do not, and need not be parsed.
+PRIVATE_NAME = re.compile(r"\.\s*_")
 # A comment that is an instruction to a tool gives no reason.
 TOOL_COMMENT = re.compile(r"# (noqa|type: ignore|fmt:)[^#]*$")
 
@@ -215,6 +252,8 @@ def private_uses(content: str) -> list[int]:
 
     The comment is on the line itself, or on one of the three lines above it in the same function.
     """
+    if not PRIVATE_NAME.search(content):
+        return []
     reasons = {
         token.start[0]
         for token in tokenize.generate_tokens(io.StringIO(content).readline)
@@ -276,7 +315,7 @@ def test_the_text_is_plain(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCE, ids=relative)
 def test_docstrings_name_their_subject(path: Path) -> None:
     """No docstring starts with a clause in place of its subject."""
-    assert clauses_in(path) == []
+    assert read_module(path).clauses == []
 
 
 def test_nothing_is_left_for_later() -> None:

@@ -2,19 +2,20 @@
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from service.console import convert_disk_errors, print_result
-from service.convert.converted_model import ConvertedModel
+from service.convert.converted_model import ConvertedModel, Row
 from service.convert.import_card import write_card
 from service.convert.proof import Proof, model_encoder, prove, prove_expected
 from service.convert.row_files import read_probabilities, read_rows
 from service.convert.source_file import open_source
 from service.convert.source_kinds import read_source
 from service.convert.source_options import ReadSource, SourceOptions
+from service.convert.training_rows import add_training_rows
 from service.errors import ConversionError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
@@ -40,47 +41,55 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         training_rows=arguments.training_rows,
     )
     read = read_source(arguments.source, options)
-    model = add_facts(read.model, arguments.training_rows, arguments.source)
-    proof = prove_source(replace(read, model=model), arguments.rows, arguments.expected)
+    rows = [] if arguments.rows is None else read_rows(arguments.rows, model_encoder(read.model))
+    model = add_facts(read.model, arguments.training_rows, rows, arguments.source)
+    proof = prove_source(replace(read, model=model), rows, arguments.expected)
     limits = FieldLimits(settings.fields_max, settings.columns_max, settings.entries_max)
     check_fields(proof.artifact.manifest, {name: one.shape for name, one in proof.artifact.tensors.items()}, limits)
     with convert_disk_errors():
         folder = next_version_folder(settings.models, arguments.name)
-        write_artifact(folder, proof.artifact, further=write_card(arguments.name, proof))
+        write_artifact(folder, proof.artifact, further=write_card(arguments.name, proof.artifact))
     print_proof(folder, proof, as_json=arguments.json)
     return 0
 
 
-def add_facts(model: ConvertedModel, training_rows: int | None, source: Path) -> ConvertedModel:
-    """Return a model with the number of training rows, and with the hash of its source."""
-    training = model.training
-    if training_rows is not None:
-        if model.fields is None and training is None:
+def add_facts(model: ConvertedModel, training_rows: int | None, rows: Sequence[Row], source: Path) -> ConvertedModel:
+    """Return a model with the statistics of its training rows, and with the hash of its source.
+
+    Args:
+        model: The model.
+        training_rows: The number of rows that the source was trained on, or None if it is not given.
+        rows: A sample of them, if the number is given; may be empty.
+        source: The file.
+    """
+    if training_rows is not None and rows:
+        model = add_training_rows(model, rows, training_rows)
+    elif training_rows is not None:
+        if model.fields is None and model.training is None:
             raise ConversionError(
-                "--training-rows needs the mean and the scale of each number, which this source lacks"
+                "--training-rows needs the mean and scale of each number; the source lacks them, so add --rows"
             )
-        training = {**(training or {}), "rows": training_rows}
+        model = replace(model, training={**(model.training or {}), "rows": training_rows})
     with open_source(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(model, training=training, provenance={**model.provenance, "source_sha256": digest})
+    return replace(model, provenance={**model.provenance, "source_sha256": digest})
 
 
-def prove_source(read: ReadSource, rows: Path | None, expected: Path | None) -> Proof:
+def prove_source(read: ReadSource, rows: Sequence[Row], expected: Path | None) -> Proof:
     """Return the proof of a source by itself, or by the probabilities of a file.
 
     Raises:
         ConversionError: The source cannot be asked, or its probabilities differ.
     """
-    if expected is not None and rows is None:
+    if expected is not None and not rows:
         raise ConversionError("--expected has the probabilities of the rows in --rows; give both")
     model = read.model
-    given = [] if rows is None else read_rows(rows, model_encoder(model))
     if expected is not None:
-        return prove_expected(model, given, read_probabilities(expected, model.classes))
+        return prove_expected(model, rows, read_probabilities(expected, model.classes))
     if read.source is None:
         raise ConversionError("the source cannot be asked; give rows and its probabilities with --rows and --expected")
     compared = {**model.provenance, "compared_with": read.compared_with}
-    return prove(replace(model, provenance=compared), read.source, given)
+    return prove(replace(model, provenance=compared), read.source, rows)
 
 
 def print_proof(folder: Path, proof: Proof, *, as_json: bool) -> None:

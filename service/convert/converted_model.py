@@ -63,6 +63,7 @@ class ConvertedModel:
         others: Whether names of a row that are no field are ignored, because the source drops columns.
         training: `training` of the manifest, or None.
         support: (N,) float64, the sum of squares of each column over the training rows; or None.
+        learning: `learning` of the manifest, or None for the default rule.
         thresholds: For each class of a multilabel head the probability from which it is named; or None.
         provenance: Where the model is from.
         words: By the name of a hashed field, words or names that the source has weights for; generated rows use them.
@@ -77,6 +78,7 @@ class ConvertedModel:
     others: Literal["refuse", "ignore"] = "refuse"
     training: Mapping[str, Any] | None = None
     support: Doubles | None = None
+    learning: Mapping[str, Any] | None = None
     thresholds: Sequence[float] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -99,7 +101,8 @@ class ConvertedModel:
         """
         tensors: dict[str, Array] = dict(self.field_tensors)
         layers = []
-        for i, layer in enumerate(self.layers):
+        stage, first = self._make_stage()
+        for i, layer in enumerate((first, *self.layers[1:])):
             names = TENSOR_NAMES if len(self.layers) == 1 else tuple(f"{name}_{i}" for name in TENSOR_NAMES)
             tensors |= dict(zip(names, (layer.weight.astype(dtype), layer.bias.astype(dtype)), strict=True))
             layers.append({"weight": names[0], "bias": names[1], "activation": layer.activation})
@@ -108,6 +111,7 @@ class ConvertedModel:
             tensors["support"], training["support"] = self.support.astype(dtype), "support"
         manifest = {
             "head": self.head,
+            "stage": stage,
             "classes": list(self.classes),
             "fields": None if self.fields is None else list(self.fields),
             "features": None if self.features is None else list(self.features),
@@ -115,8 +119,22 @@ class ConvertedModel:
             "dtype": dtype,
             "layers": layers,
             "training": training,
+            "learning": self.learning,
             "thresholds": None if self.thresholds is None else list(self.thresholds),
             "examples": None if examples is None else list(examples),
             "provenance": {**self.provenance, **(provenance or {})},
         }
         return Artifact.from_fields(manifest, tensors)
+
+    def _make_stage(self) -> tuple[dict[str, Any] | None, DenseLayer]:
+        """Return the input stage of a network on features, or None, and the first layer after it.
+
+        A network learns in its first layer too. On raw features one step of a weight would move a logit by as much as
+        the feature is large, and one row would undo the training.
+        """
+        first, training = self.layers[0], self.training
+        if len(self.layers) == 1 or self.fields is not None or training is None:
+            return None, first
+        mean, scale = (np.array(training[name], np.float64) for name in ("mean", "scale"))
+        layer = DenseLayer(first.weight * scale[:, None], first.bias + mean @ first.weight, first.activation)
+        return {"mean": mean.tolist(), "scale": scale.tolist()}, layer

@@ -12,7 +12,12 @@ def add_import_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     command.add_argument("--models", type=Path, help="models directory, which gets the next version")
     command.add_argument("--json", action="store_true", help="print the result as one JSON object")
     proof = command.add_argument_group("proof")
-    proof.add_argument("--rows", type=Path, metavar="FILE", help="CSV or JSON Lines of rows to compare too")
+    proof.add_argument(
+        "--rows",
+        type=Path,
+        metavar="FILE",
+        help="CSV or JSON Lines of rows to compare too; with --training-rows, a sample of them",
+    )
     proof.add_argument(
         "--expected",
         type=Path,

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from service.convert.proof import Proof
 from service.fields.field_records import CrossField
 from service.fields.row_encoder import RowEncoder
 from service.markdown_table import escape_cell, make_table
@@ -19,15 +18,14 @@ ROW_CHARACTERS_MAX: Final = 400
 HIDDEN_OPTIONS: Final = frozenset({"name", "kind", "terms", "values", "idf", "mean", "scale", "stop_words"})
 
 
-def write_card(name: str, proof: Proof) -> dict[str, bytes]:
+def write_card(name: str, artifact: Artifact) -> dict[str, bytes]:
     """Return the card of a converted model by the name of its file.
 
     Args:
         name: The name of the model.
-        proof: The model, compared with its source.
+        artifact: The model, compared with its source.
     """
-    artifact = proof.artifact
-    sections = [f"# {escape_cell(name)}", make_table(("", ""), _list_facts(proof))]
+    sections = [f"# {escape_cell(name)}", make_table(("", ""), _list_facts(artifact))]
     encoder = artifact.row_encoder
     if encoder is not None:
         table = make_table(("field", "kind", "columns", ""), _list_fields(encoder))
@@ -35,20 +33,28 @@ def write_card(name: str, proof: Proof) -> dict[str, bytes]:
     return {CARD_NAME: "\n\n".join(sections).encode() + b"\n"}
 
 
-def _list_facts(proof: Proof) -> Iterator[tuple[str, str]]:
+def _list_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Yield where the model is from, what it is, and how it was compared."""
-    artifact = proof.artifact
     manifest, given = artifact.manifest, artifact.manifest.provenance
     names = ", ".join(manifest.classes[:CLASSES_SHOWN])
     others = f" and {len(manifest.classes) - CLASSES_SHOWN} more" if len(manifest.classes) > CLASSES_SHOWN else ""
     yield "source", escape_cell(given.get("source", "layers of a network"))
-    yield "SHA-256 of the source", f"`{escape_cell(given.get('source_sha256', ''))}`"
+    if "source_sha256" in given:
+        yield "SHA-256 of the source", f"`{escape_cell(given['source_sha256'])}`"
+    if "data_set" in given:
+        yield "data", escape_cell(given["data_set"])
     yield "model", f"{manifest.head}, {artifact.n_features:,} columns, {manifest.dtype}"
     yield "classes", escape_cell(names) + others
     if manifest.training is not None:
         yield "trained on", f"{manifest.training.rows:,} rows"
-    yield "compared with", escape_cell(given.get("compared_with", ""))
-    yield "largest difference", f"{proof.difference:.2g} of a probability, in {proof.rows:,} rows"
+    for metric, value in manifest.metrics.items():
+        yield metric.replace("_", " "), f"{value:.6g}"
+    if "compared_with" in given:
+        yield "compared with", escape_cell(given["compared_with"])
+    yield (
+        "largest difference",
+        f"{given['largest_difference']} of a probability, in {int(given['rows_compared']):,} rows",
+    )
     yield "weights", f"`{artifact.weights_sha256}`"
 
 

@@ -23,6 +23,8 @@ NAME_CHARACTERS_MAX: Final = 28
 PLOTS_IN_A_ROW: Final = 3
 # The share of a row of the confusion matrix from which its color is strong.
 STRONG: Final = 0.5
+# The ends of an axis from 0 to 1 on which the largest points have room at both ends.
+WITH_MARGIN: Final = (-0.05, 1.05)
 SALT: Final = "softstep"  # of the identifiers in an SVG
 
 
@@ -88,7 +90,7 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
         sizes = [20 + 180 * part["rows"] / largest for part in used]
         points = ([part["confidence"] for part in used], [part["accuracy"] for part in used])
         axes.scatter(*points, s=sizes, color=palette.line)
-        axes.set(xlabel="probability", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.05))
+        axes.set(xlabel="probability", ylabel="share that is right", xlim=WITH_MARGIN, ylim=WITH_MARGIN)
 
     return _draw("reliability", (4.8, 3.6), draw)
 

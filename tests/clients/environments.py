@@ -23,12 +23,13 @@ def is_available(client: Any) -> bool:
     return False
 
 
+AUTOGRAD = environment("autograd")
 KSERVE = environment("kserve", "3.11", "3.12", "3.13")
 MLFLOW = environment("mlflow")
 MLSERVER = environment("mlserver", "3.11", "3.12")
 EMBEDDINGS = environments.EMBEDDINGS
 VOWPAL = environments.VOWPAL
-ALL = (KSERVE, MLFLOW, MLSERVER, EMBEDDINGS, VOWPAL)
+ALL = (AUTOGRAD, KSERVE, MLFLOW, MLSERVER, EMBEDDINGS, VOWPAL)
 
 
 if __name__ == "__main__":

@@ -75,9 +75,14 @@ def test_probabilities_of_a_file_are_the_proof(tmp_path: Path, capsys: pytest.Ca
     assert result["largest_difference"] < 1e-5
     assert result["compared_with"] == "expected probabilities"
     assert [field["name"] for field in result["fields"]] == ["user", "item", "features", "user*item"]
-    manifest = load(models / "oaa" / "1").manifest
+    artifact = load(models / "oaa" / "1")
+    manifest = artifact.manifest
     assert manifest.training is not None
     assert manifest.training.rows == 60
+    encoder = artifact.row_encoder
+    assert encoder is not None
+    X = encoder.encode_objects(VOWPAL["oaa3"]["rows"]).rows.to_matrix(encoder.n_columns)
+    np.testing.assert_allclose(artifact.tensors["support"], (X**2).sum(axis=0) * 60 / 40, rtol=1e-5)
     assert manifest.provenance["source"] == "Vowpal Wabbit 9.11.9"
     assert len(manifest.examples or ()) == 8
     card = (models / "oaa" / "1" / "card.md").read_text()
@@ -92,6 +97,23 @@ def test_probabilities_of_a_file_are_the_proof(tmp_path: Path, capsys: pytest.Ca
     ):
         assert line in card.splitlines()
     assert card.count("\n| {") == 3
+
+
+def test_rows_give_the_statistics_of_training(tmp_path: Path) -> None:
+    """A network on numbers then has them as its input stage; the number of all rows is that of the option."""
+    network, rows, models = tmp_path / "network.npz", tmp_path / "rows.csv", tmp_path / "models"
+    np.savez(network, **NETWORK, v=np.array([[1.0, -1.0], [2.0, 0.5]]), c=np.array([0.0, 1.0]))
+    rows.write_text("x,y,z\n100,1,5\n300,2,5\n")
+    arguments = ["import", str(network), "--name", "deep", "--models", str(models), "--layers", "w,b:tanh,v,c"]
+    more = ["--features", "x,y,z", "--weight-rows", "inputs", "--rows", str(rows), "--training-rows", "1000"]
+    assert command.main([*arguments, *more]) == 0
+    manifest = load(models / "deep" / "1").manifest
+    assert manifest.training is not None
+    assert manifest.stage is not None
+    assert manifest.training.rows == 1000
+    assert manifest.stage.clip is None
+    for record in (manifest.training, manifest.stage):
+        assert (record.mean, record.scale) == ((200, 1.5, 5), (100, 0.5, 1))
 
 
 def test_a_difference_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +205,7 @@ def test_files_of_rows_are_checked(  # noqa: PLR0917  # three fixtures
         (["--training-rows", "0"], "--training-rows must be a whole number from 1"),
         (
             ["--training-rows", "9"],
-            "--training-rows needs the mean and the scale of each number, which this source lacks",
+            "--training-rows needs the mean and scale of each number; the source lacks them, so add --rows",
         ),
         (["--expected", "p.csv"], "--expected has the probabilities of the rows in --rows; give both"),
         (["--rows", "missing.csv"], "the source cannot be read: No such file or directory"),

@@ -1,5 +1,7 @@
 """A .skops file is read without scikit-learn and skops, and gives the model of the pipeline in memory."""
 
+import io
+import json
 import pickle
 import subprocess
 import sys
@@ -12,8 +14,10 @@ import skops.io
 from service.convert.proof import prove
 from service.convert.scikit.estimator import convert_estimator
 from service.convert.scikit.plain_object import plain_object
+from service.convert.scikit.skops_file import SCHEMA_BYTES_MAX
 from service.convert.scikit.skops_source import read_skops_model
 from service.errors import ConversionError
+from tests.support.hostile_skops import SCHEMA, honest, members_of, node, nodes, pack
 from tests.support.scikit_pipelines import fit_pipeline
 
 # Reads a file while imports of what could run code of it fail.
@@ -77,6 +81,28 @@ def test_a_pickle_is_refused_with_the_way_out(protocol: int, tmp_path: Path) -> 
     path.write_bytes(pickle.dumps(fit_pipeline(0).estimator, protocol))
     with path.open("rb") as file, pytest.raises(ConversionError, match=r"skops\.io\.dump\(joblib\.load"):
         read_skops_model(file, path)
+
+
+def test_a_large_vocabulary_is_read(tmp_path: Path) -> None:
+    """A schema of more than 48 MiB, which wide indents make of fewer terms."""
+    terms = [f"term{i:06}" for i in range(20_000)]
+    members = members_of(honest("texts"))
+    schema = json.loads(members[SCHEMA])
+    parts = list(nodes(schema))
+    vocabulary = next(one["content"]["vocabulary_"] for one in parts if "vocabulary_" in (one.get("content") or ()))
+    vocabulary["content"] = {term: node("JsonNode", str(i), is_json=True) for i, term in enumerate(terms)}
+    vocabulary["key_types"]["content"] = [node("TypeNode", __id__=1) for _ in terms]
+    coefficients = next(one["content"]["coef_"]["file"] for one in parts if "coef_" in (one.get("content") or ()))
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(len(terms))[None] / len(terms))
+    path = tmp_path / "model.skops"
+    text = json.dumps(schema, indent=40).encode()
+    assert len(text) > SCHEMA_BYTES_MAX
+    path.write_bytes(pack({**members, coefficients: buffer.getvalue(), SCHEMA: text}))
+    with path.open("rb") as file:
+        model = read_skops_model(file, path).model
+    assert model.layers[0].weight.shape == (len(terms), 1)
+    assert model.layers[0].weight[-1] == pytest.approx(1 - 1 / len(terms))
 
 
 def test_a_compressed_pickle_is_known_by_its_name(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.repository import Repository
+from tests.support.imported_models import IMPORTED_NAMES
 from tests.support.shipped_fields import FIELD_BYTES_MAX, FIELD_NAMES
 
 MODELS = Path(__file__).parent.parent.parent / "models"
@@ -47,9 +48,9 @@ def probabilities(artifact: Artifact, X: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def test_all_shipped_models_are_ready() -> None:
-    """The repository serves the nine models, and nothing else is in their directory."""
+    """The repository serves them all, and nothing else is in their directory."""
     view = Repository(MODELS, FIELD_BYTES_MAX, 256).scan()
-    assert set(view.versions) == {(name, 1) for name in (*EXPECTED, *FIELD_NAMES)}
+    assert set(view.versions) == {(name, 1) for name in (*EXPECTED, *FIELD_NAMES, *IMPORTED_NAMES)}
     assert {(version.state, version.reason) for version in view.versions.values()} == {("READY", None)}
 
 
@@ -177,6 +178,6 @@ def test_the_script_rejects_unknown_names(train: ModuleType, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         train.main(["unknown"])
     assert (
-        "the models are iris, breast-cancer, digits, digits-mlp, phishing, segment, yeast, penguins, languages"
-        in capsys.readouterr().err
+        "the models are iris, breast-cancer, digits, digits-mlp, phishing, segment, yeast, penguins, languages, "
+        "wine, characters, flares" in capsys.readouterr().err
     )

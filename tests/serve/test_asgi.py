@@ -1,22 +1,14 @@
 """The ASGI pieces around every response."""
 
 import pytest
-from fastapi import FastAPI
 
-from service.serve.api.app import CALLS
 from service.serve.asgi import route_template
+from tests.support.api_document import api_document
 from tests.support.http_requests import request
 from tests.support.server_pair import Pair
 
 
-def call_paths() -> list[str]:
-    """Return the path of every documented call."""
-    app = FastAPI()
-    app.include_router(CALLS)
-    return sorted(app.openapi()["paths"])
-
-
-@pytest.mark.parametrize("template", call_paths())
+@pytest.mark.parametrize("template", sorted(api_document()["paths"]))
 @pytest.mark.parametrize(("name", "version"), [("iris", "1"), ("v1", "1"), ("models", "12"), ("versions", "2")])
 def test_a_route_has_no_name_and_no_version(template: str, name: str, version: str) -> None:
     """The route of a request is the template of its path, without the part that names a version."""

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -32,9 +34,9 @@ from service.store.log.feedback_payload import Targets, encode_rows, parse_layou
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
-from tests.support.paths import ROOT, SHIPPED
+from tests.support.paths import SHIPPED
 from tests.support.processes import CLIENT, SECONDS
-from tests.support.running_service import Service
+from tests.support.running_service import Service, start
 from tests.support.waiting import wait_until
 
 LIMIT = 1 << 20
@@ -134,12 +136,20 @@ class History:
         self.log.close()
 
 
-def run_softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", *map(str, argv)],
-        cwd=ROOT, capture_output=True, text=True, timeout=4 * SECONDS, check=False, **more,
-    )  # fmt: skip
+def run_softstep(*argv: object) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process of its own, forked where that imports the same; it is killed if it takes too long."""
+    words = [str(part) for part in argv]
+    with tempfile.TemporaryFile("w+") as errors:
+        process = start(words, dict(os.environ), errors)
+        late = threading.Timer(4 * SECONDS, process.kill)
+        late.start()
+        assert process.stdout is not None
+        with process.stdout:
+            output = process.stdout.read()
+        late.cancel()
+        code = process.wait(SECONDS)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, code, output, errors.read())
 
 
 def run_command(*argv: object) -> "subprocess.CompletedProcess[str]":

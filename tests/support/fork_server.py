@@ -15,8 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -180,7 +182,29 @@ def become_service(request: Mapping[str, Any], output: int, errors: int, status:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["softstep", *request["arguments"]]
-    sys.exit(main())
+    exit_like_python(main)
+
+
+def exit_like_python(function: Callable[[], int]) -> NoReturn:
+    """Run a function and exit with its code as `sys.exit` does, but without freeing what has been imported.
+
+    That would copy the memory that a fork shares, which takes as long as the start.
+    """
+    code = 1
+    try:
+        code = function()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001  # as the interpreter does
+        traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined]  # only a private function waits for threads as at the exit
+    atexit._run_exitfuncs()  # the module has no public name for it
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = 120  # the interpreter's
+    os._exit(code)
 
 
 if __name__ == "__main__":

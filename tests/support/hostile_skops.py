@@ -111,6 +111,12 @@ def with_schema(raw: bytes) -> bytes:
     return pack({**members_of(honest()), SCHEMA: raw}, zipfile.ZIP_DEFLATED)
 
 
+def with_long_schema() -> bytes:
+    """Return a file of 4 MB whose schema is a compressed one of 49 MiB."""
+    schema = np.random.default_rng(0).bytes(4_000_000) + b" " * (49 << 20)
+    return pack({**members_of(honest()), SCHEMA: schema}, zipfile.ZIP_DEFLATED)
+
+
 def node(loader: str, content: Any = None, name: str = "str", module: str = "builtins", **more: Any) -> Schema:
     return {
         "__class__": name,
@@ -190,6 +196,34 @@ def nested_bomb(size: int) -> bytes:
     return edit(change)
 
 
+def many_arrays(count: int, size: int) -> bytes:
+    """Return a file with a list of one large array again and again."""
+
+    def change(schema: Schema, members: Members) -> None:
+        members["large.npy"] = described(f"({size // 8},)", body=bytes(size))
+        arrays = [node("NdArrayNode", None, "ndarray", "numpy", type="numpy", file="large.npy") for _ in range(count)]
+        find(schema, "Pipeline")["steps"] = node("ListNode", arrays, "list")
+
+    return pack(members_of(edit(change)), zipfile.ZIP_DEFLATED)
+
+
+def many_bombs(count: int, size: int) -> bytes:
+    """Return a file with a list of archives, each of which expands a thousandfold."""
+    inner = pack({"data.npy": described(f"({size // 8},)", body=bytes(size))}, zipfile.ZIP_DEFLATED)
+
+    def change(schema: Schema, members: Members) -> None:
+        members.update({f"{i}.npz": inner for i in range(count)})
+        matrices = [node("SparseMatrixNode", file=f"{i}.npz", type="scipy") for i in range(count)]
+        find(schema, "Pipeline")["steps"] = node("ListNode", matrices, "list")
+
+    return edit(change)
+
+
+def compact(values: str) -> bytes:
+    """Return a file whose schema has these values, and spaces up to some 31 MB."""
+    return with_schema(f'{{"protocol": 2, "x": {values}}}'.encode().ljust(31_000_000))
+
+
 def circle(depth: int) -> bytes:
     """Return a file in which a node is within a node of its own id."""
 
@@ -264,6 +298,8 @@ def archives() -> dict[str, bytes]:
         "many members": pack({**{f"{i}.npy": b"" for i in range(33_000)}, **parts}),
         "a bomb": bomb(1 << 28),
         "a bomb within an archive": nested_bomb(1 << 28),
+        "50 bombs within an archive": many_bombs(50, 30 << 20),
+        "an array named 50 times": many_arrays(50, 30 << 20),
         "no schema": pack({name: part for name, part in parts.items() if name != SCHEMA}),
         "no array": pack({name: part for name, part in parts.items() if not name.endswith(".npy")}),
     }  # fmt: skip
@@ -329,7 +365,12 @@ def schemas() -> dict[str, bytes]:
         "100,000 lists": with_schema(b"[" * 100_000 + b"]" * 100_000),
         "100,000 objects": with_schema(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
         "a schema of 60 MB": with_schema(b" " * 60_000_000 + schema),
+        "a schema that is longer than its file": with_long_schema(),
+        "700,000 objects": with_schema(b'{"protocol": 2, "x": [' + b'{"a":0},' * 700_000 + b"0]}"),
         "5,000,000 values": with_schema(b'{"protocol": 2, "x": [' + b"0," * 5_000_000 + b"0]}"),
+        "2,000,000 objects": compact("[" + '{"a":9999},' * 2_000_000 + "0]"),
+        "1,000,000 members": compact("{" + ",".join(f'"{i:x}":0' for i in range(1_000_000)) + "}"),
+        "640,000 members": compact("{" + ",".join(f'"{i:x}":"{i}"' for i in range(640_000)) + "}"),
         "200 nodes within each other": with_state("coef_", nested(200)),
         "40 pipelines within each other": deep_pipeline(40),
         "a circle": circle(0),

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -28,7 +27,8 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.audit import audit_log
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
-from tests.support.paths import ROOT, SHIPPED
+from tests.support.paths import SHIPPED
+from tests.support.running_service import start
 from tests.torture.checker import EVENTS_MAX
 from tests.torture.load_clients import Client, LoadState, post_admin, post_by_token, post_feedback, predict
 from tests.torture.reference_state import fold_lineage
@@ -60,18 +60,18 @@ class RunningService:
         """Start the service and wait until it is ready; retry while a dying process still holds the data directory."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTSTEP_")}
         environment |= {"SOFTSTEP_PORT": str(self.port), "SOFTSTEP_DRAIN_SECONDS": "0"}
-        command = [sys.executable, "-m", "service", "serve", "--models", str(self._models), "--data", str(self.data)]
+        arguments = ["serve", "--models", str(self._models), "--data", str(self.data), "--workers", "2"]
         deadline = time.monotonic() + WAIT_SECONDS
         with self._errors.open("a") as errors:
             while time.monotonic() < deadline:
-                self.process = subprocess.Popen(
-                    [*command, "--workers", "2"], env=environment, cwd=ROOT, stdout=-3, stderr=errors
-                )
-                while self.process.poll() is None and time.monotonic() < deadline:
-                    with suppress(httpx.TransportError):
-                        if httpx.get(f"{self.url}/readyz").status_code == 200:
-                            return
-                    time.sleep(0.02)
+                self.process = start(arguments, environment, errors)
+                assert self.process.stdout is not None
+                with self.process.stdout:  # it writes its address there, and nothing once it is ready
+                    while self.process.poll() is None and time.monotonic() < deadline:
+                        with suppress(httpx.TransportError):
+                            if httpx.get(f"{self.url}/readyz").status_code == 200:
+                                return
+                        time.sleep(0.02)
         raise AssertionError("the service does not start")
 
     @property

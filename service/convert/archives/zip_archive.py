@@ -20,6 +20,8 @@ MEMBERS_MAX: Final = 32_768
 # Compressed weights are rarely half as long; zeros expand a thousandfold. What expands more takes at most this much.
 EXPANSION_MAX: Final = 16
 EXPANDED_BYTES_MAX: Final = 32 << 20
+# Members are read when they are asked for, some of them several times. All together may be read as often as this.
+READS_MAX: Final = 4
 # The name and the facts of a member take some 100 bytes.
 DIRECTORY_BYTES_MAX: Final = 8 << 20
 # The record that ends an archive (PKWARE, APPNOTE.TXT, 4.3.16): its signature, and its size without a comment.
@@ -43,12 +45,16 @@ class ZipArchive:
     Args:
         file: The archive, open for reading; it must stay open.
         name: The names that members may have.
+        within: The archive that this one is a member of.
+
+    Attributes:
+        size: Its bytes.
 
     Raises:
         ConversionError: It is no archive of the accepted kind, or exceeds a bound.
     """
 
-    def __init__(self, file: BinaryIO, name: re.Pattern[str] = PLAIN_NAME) -> None:
+    def __init__(self, file: BinaryIO, name: re.Pattern[str] = PLAIN_NAME, within: "ZipArchive | None" = None) -> None:
         _check_end_record(file)
         try:
             self._zip: Final = zipfile.ZipFile(file)
@@ -60,12 +66,15 @@ class ZipArchive:
             if member.filename in self._members:
                 raise ConversionError("the archive has two members of one name")
             self._members[member.filename] = member
-        size = file.seek(0, 2)
+        self.size: Final = file.seek(0, 2)
         expanded = sum(member.file_size for member in self._members.values())
-        if expanded > max(EXPANDED_BYTES_MAX, EXPANSION_MAX * size):
+        allowed = max(EXPANDED_BYTES_MAX, EXPANSION_MAX * self.size)
+        if expanded > allowed:
             raise ConversionError(
                 f"the archive expands to {expanded} bytes, which is more than is allowed for its size"
             )
+        self._unread = READS_MAX * allowed
+        self._outer: Final = self if within is None else within
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +96,7 @@ class ZipArchive:
             raise ConversionError("a member that the archive names is missing")
         if member.file_size > bytes_max:
             raise ConversionError(f"a member of the archive has {member.file_size} bytes, and the limit is {bytes_max}")
+        self._outer.count_read(member.file_size)
         try:
             with self._zip.open(member) as stream:
                 raw = stream.read(member.file_size + 1)
@@ -95,6 +105,16 @@ class ZipArchive:
         if len(raw) != member.file_size:
             raise ConversionError("a member of the archive has another size than its directory says")
         return raw
+
+    def count_read(self, size: int) -> None:
+        """Count bytes that are read from this archive, or from one within it.
+
+        Raises:
+            ConversionError: They are more than is allowed for the size of the archive.
+        """
+        self._unread -= size
+        if self._unread < 0:
+            raise ConversionError("the members of the archive are asked for too often, so that they expand too much")
 
 
 def _check_end_record(file: BinaryIO) -> None:

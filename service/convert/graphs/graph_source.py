@@ -28,6 +28,8 @@ from service.errors import ConversionError
 # What skl2onnx and the export call the probabilities.
 PROBABILITIES: Final = ("probabilities", "probabilities_", "output_probability", "probability")
 NO_OPTIONS: Final = SourceOptions()
+# The forms of an output that is asked for logits.
+LOGIT_FORMS: Final = frozenset({"logits", "negative_logits", "raw_scores"})
 LABELS: Final = ("label", "label_", "output_label")
 
 
@@ -74,6 +76,11 @@ class OnnxSource:
         self._one_row: Final = inputs.one_row
         self._found: Final = found
 
+    @property
+    def compared_with(self) -> str:
+        """The name of the answers: those of onnxruntime, or its logits, whose probabilities are computed here."""
+        return "the logits of onnxruntime" if self._found.form in LOGIT_FORMS else "onnxruntime"
+
     def predict_rows(self, rows: Sequence[Row]) -> Doubles:
         """Return the probabilities (B, C) of B rows.
 
@@ -90,8 +97,8 @@ class OnnxSource:
                 return np.hstack([1 - made, made])
             case "last_half":
                 return made[:, self._found.n_classes :]
-            case "logits" | "negative_logits" | "raw_scores":
-                return to_probabilities(-made if self._found.form == "negative_logits" else made, self._found.head)
+            case form if form in LOGIT_FORMS:
+                return to_probabilities(-made if form == "negative_logits" else made, self._found.head)
         return made
 
 
@@ -102,7 +109,8 @@ def read_onnx_source(path: Path, options: SourceOptions) -> ReadSource:
         ConversionError: As for `read_graph`.
     """
     converted = read_graph(path, options)
-    return ReadSource(converted.model, converted.source, "onnxruntime")
+    source = converted.source
+    return ReadSource(converted.model, source, "" if source is None else source.compared_with)
 
 
 def read_graph(path: Path, options: SourceOptions = NO_OPTIONS) -> ConvertedGraph:
@@ -198,8 +206,9 @@ def list_graph_inputs(graph: Graph, features: Sequence[str], vector: str = "") -
     for one in graph.inputs:
         first, width = len(inputs), one.width
         is_only = len(graph.inputs) == 1
-        if width > 1 and is_only and not vector and not is_own_field(graph, one.name):
-            names = tuple(features) or read_names(graph, "features") or tuple(f"feature_{i}" for i in range(width))
+        if is_only and (width == 1 or not (vector or is_own_field(graph, one.name))):
+            others = (one.name,) if width == 1 else tuple(f"feature_{i}" for i in range(width))
+            names = tuple(features) or read_names(graph, "features") or others
             if len(names) != width:
                 raise ConversionError(f"a row has {width} numbers, and {len(names)} names are given")
             forms.append(InputForm(one.name, one.datatype, names))
@@ -211,7 +220,7 @@ def list_graph_inputs(graph: Graph, features: Sequence[str], vector: str = "") -
             forms.append(InputForm(one.name, one.datatype, (name,), width))
             vectors.append((name, first, first + width))
         else:
-            names = tuple(features) if is_only and features else (one.name,)
+            names = (one.name,)
             forms.append(InputForm(one.name, one.datatype, names))
         try:
             inputs.add_all(names)

@@ -25,6 +25,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Clip": gaps.clip,
     "Concat": shapes.concat,
     "Constant": shapes.constant_node,
+    "ConstantOfShape": shapes.constant_of_shape,
     "Div": linear.divide,
     "Dropout": shapes.identity,
     "Equal": tables.equal,

@@ -68,6 +68,21 @@ def constant_node(call: Call) -> Value:
     raise ColumnError("it has no value")
 
 
+def constant_of_shape(call: Call) -> Value:
+    """Return a constant of one number, of the shape that another constant has."""
+    if call.values and isinstance(call.values[0], Columns):
+        # skl2onnx writes it for a selector that keeps the first column alone, and onnxruntime refuses that graph.
+        raise ColumnError("its shape is a value of the row; skl2onnx writes it wrongly where only column 0 is selected")
+    shape = call.need_constant(0).astype(np.int64).ravel().tolist()
+    filling = call.numbers("value")
+    number = np.zeros(1, np.float32) if filling is None else filling.ravel()
+    if len(shape) > DIMENSIONS_MAX or min(shape, default=1) < 0 or number.size != 1:
+        raise ColumnError("its shape or its value cannot be used")
+    if np.prod(shape, dtype=np.float64) > NUMBERS_MAX:
+        raise ColumnError("a constant would be too large")
+    return np.full(shape, number[0], number.dtype)
+
+
 def cast(call: Call) -> Value:
     """Convert to another type."""
     value, to = identity(call), call.whole("to", 0)

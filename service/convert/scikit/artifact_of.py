@@ -8,6 +8,7 @@ from service.convert.scikit.estimator import convert_estimator
 from service.convert.scikit.pipeline_source import PipelineSource, ProbabilityClassifier
 from service.convert.scikit.plain_object import plain_object
 from service.convert.scikit.row_layout import RowLayout
+from service.convert.training_rows import add_training_rows
 from service.store.artifact.artifact import Artifact
 
 
@@ -18,6 +19,7 @@ def artifact_of(
     features: Sequence[str] | None = None,
     training_rows: int | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    training: Sequence[Mapping[str, Any]] = (),
 ) -> Artifact:
     """Return a fitted classifier of scikit-learn as an artifact, compared with its `predict_proba`.
 
@@ -32,6 +34,8 @@ def artifact_of(
         training_rows: The number of rows that it was trained on, if its steps do not know it. It decides how firm the
             weights are when the model learns.
         rows: Further rows that are compared: objects of names and values.
+        training: The rows that it was trained on, or a sample of `training_rows` of them: likewise objects. The
+            squares of their columns decide how firm each weight is.
 
     Raises:
         ConversionError: A step is neither linear nor a field, or a probability differs by more than 1e-4; the message
@@ -40,5 +44,7 @@ def artifact_of(
     """
     part = plain_object(estimator)
     converted = convert_estimator(part, classes=classes, features=features, training_rows=training_rows)
-    layout = RowLayout.of_model(converted.model, converted.inputs)
-    return prove(converted.model, PipelineSource(estimator, layout), [dict(row) for row in rows]).artifact
+    model, layout = converted.model, RowLayout.of_model(converted.model, converted.inputs)
+    if training:
+        model = add_training_rows(model, [dict(row) for row in training], training_rows)
+    return prove(model, PipelineSource(estimator, layout), [dict(row) for row in rows]).artifact

@@ -170,7 +170,7 @@ class NodeReader:
 
     def _read_sparse(self, node: Node, _: tuple[int, ...]) -> PlainObject:
         """Return the arrays of a sparse matrix by name."""
-        archive = ZipArchive(io.BytesIO(self._archive.read(_text(node, "file"))))
+        archive = ZipArchive(io.BytesIO(self._archive.read(_text(node, "file"))), within=self._archive)
         suffix = ".npy"
         arrays = {
             name.removesuffix(suffix): parse_npy(archive.read(name))

@@ -64,13 +64,11 @@ class SkopsProcess:
 
 def _fail(errors: str) -> object:
     """Raise ConversionError with the remedy."""
-    for package in ("skops", "sklearn", "pandas"):
-        if f"No module named '{package}'" in errors:
-            extra = "pandas" if package == "pandas" else "softstep[convert]"
-            raise ConversionError(
-                f'scikit-learn answers for the source and needs more packages: pip install "{extra}", or give '
-                f"its probabilities with --expected"
-            )
+    if any(f"No module named '{package}'" in errors for package in ("skops", "sklearn", "pandas")):
+        raise ConversionError(
+            'scikit-learn answers for the source and needs more packages: pip install "softstep[convert]", or give '
+            "its probabilities with --expected"
+        )
     raise ConversionError(
         "the installed scikit-learn cannot use this file; give its probabilities with --expected, or install the "
         "release that made it"

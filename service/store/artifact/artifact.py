@@ -46,8 +46,6 @@ aligned and read-only.
 """
 
 import hashlib
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +67,7 @@ from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import dump_manifest, manifest_from_fields, parse_manifest
 from service.store.artifact.reasons import shorten_reason
+from service.store.artifact.temporary_folders import temporary_folder
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
 from service.store.filesystem import make_folder, sync_folder, write_synced_file
 
@@ -255,15 +254,11 @@ def write_artifact(
     manifest = _with_checksum(artifact.manifest, raw)
     make_folder(directory.parent)
     # Beside the target, so that the rename stays within one file system; scans skip names with a leading dot.
-    temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}"
-    temporary.mkdir()
-    try:
+    with temporary_folder(directory) as temporary:
         files = {**(further or {}), TENSORS_NAME: raw, MANIFEST_NAME: dump_manifest(manifest)}
         for name, content in files.items():
             write_synced_file(temporary / name, content)
         _move_into_place(temporary, directory, tuple(files), overwrite=overwrite)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _with_encoder(artifact: Artifact) -> Artifact:

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.api.app import CALLS
-from service.serve.api.openapi_document import DocumentedApi
 from service.serve.api.schemas.schema_types import IRIS_FEATURES
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 from service.store.log.events import SEQ_MAX
+from tests.support.api_document import api_document
 from tests.support.http_requests import request
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -54,14 +53,7 @@ def examples(content: dict[str, Any]) -> dict[str, Any]:
     return {name: example["value"] for name, example in content.get("examples", {}).items()}
 
 
-def make_document() -> dict[str, Any]:
-    """Return the document without a service."""
-    app = DocumentedApi(title="Softstep")
-    app.include_router(CALLS)
-    return app.openapi()
-
-
-DOCUMENT = make_document()
+DOCUMENT = api_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 # The schemas of the document, without members that they do not name: responses have no others.
 CLOSED = {

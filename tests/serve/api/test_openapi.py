@@ -27,6 +27,8 @@ def test_answers_conform(operations: list[APIOperation], mode: GenerationMode, n
     """Requests made from the document, good and bad, get only the statuses, types and bodies that it names.
 
     With a name, every path means version 1 of that model, so that bodies are read; without, paths are made up too.
+    A path without a name would get the same requests each time.
     """
-    tried = sum(check_operation(operation, mode, name, EXAMPLES) > 0 for operation in operations)
-    assert tried >= (len(operations) if mode is GenerationMode.POSITIVE else 8)
+    chosen = [operation for operation in operations if name is None or "{name}" in operation.path]
+    tried = sum(check_operation(operation, mode, name, EXAMPLES) > 0 for operation in chosen)
+    assert tried >= (len(chosen) if mode is GenerationMode.POSITIVE else 8)

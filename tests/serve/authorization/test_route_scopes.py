@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from service.access.api_key import make_key
 from service.access.principal import ANYONE
 from service.access.scopes import Scope
-from service.serve.api.app import CALLS, make_app
-from service.serve.api.openapi_document import DocumentedApi
+from service.serve.api.app import make_app
 from service.serve.api.scoped_route import ScopedRoute
 from service.serve.authorization.route_scopes import (
     OF_ALL_MODELS,
@@ -25,6 +24,7 @@ from service.serve.authorization.route_scopes import (
     ROUTE_SETTINGS,
 )
 from service.serve.models.endpoint import FEEDBACK
+from tests.support.api_document import api_document
 from tests.support.api_keys import add_key, bearer
 from tests.support.budgets import examples
 from tests.support.http_connection import ClientConnection, Response
@@ -131,9 +131,7 @@ def routes(locked: Pair) -> list[Route]:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """The paths of the OpenAPI document."""
-    app = DocumentedApi(title="Softstep")
-    app.include_router(CALLS)
-    paths: dict[str, Any] = app.openapi()["paths"]
+    paths: dict[str, Any] = api_document()["paths"]
     return paths
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.manifest import Manifest
 from tests.support.http_requests import binary
+from tests.support.imported_models import IMPORTED_NAMES
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service
 from tests.support.scripts import load_script
 from tests.support.shipped_fields import FIELD_NAMES, exact_probabilities, held_out_rows, prepared, shipped_fields
 
-NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir() and path.name not in FIELD_NAMES)
+OTHERS = {*FIELD_NAMES, *IMPORTED_NAMES}
+NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir() and path.name not in OTHERS)
 TOLERANCE = 1e-5
 EVERY = pytest.mark.parametrize("name", NAMES)
 FIELDS = pytest.mark.parametrize("name", FIELD_NAMES)
@@ -103,7 +105,7 @@ def labels_of(manifest: Manifest, P: NDArray[Any]) -> list[Any]:
 
 
 def test_every_shipped_model_has_cases() -> None:
-    """The seven models without fields, and two with fields."""
+    """The seven models without fields, and two with fields; others are imported."""
     assert sorted(FIELD_NAMES) == ["languages", "penguins"]
     assert NAMES == ["breast-cancer", "digits", "digits-mlp", "iris", "phishing", "segment", "yeast"]
 

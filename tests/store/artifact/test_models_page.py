@@ -26,7 +26,7 @@ def test_the_example_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pyte
     (code,) = re.findall(r"```python\n(.*?)```", MODELS, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/models.md", "exec"), {})  # noqa: S102
-    wine = read_artifact(tmp_path / "models" / "wine" / "1", 1 << 20)
+    wine = read_artifact(tmp_path / "models" / "wine" / "2", 1 << 20)
     assert (wine.manifest.head, wine.n_features, len(wine.manifest.classes)) == ("softmax", 13, 3)
 
 

@@ -72,7 +72,10 @@ def write_model(folder: Path, artifact: Artifact) -> Path:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_models(script: ModuleType, name: str) -> None:
-    """Rows around the training statistics, or the manifest's examples with gaps and unknown values."""
+    """Rows around the training statistics, or the manifest's examples with gaps and unknown values.
+
+    A name of a character may not be missing, because scikit-learn refuses it.
+    """
     folder = SHIPPED / name / "1"
     artifact, model = read_artifact(folder, BYTES_MAX), script.Model(folder)
     if artifact.manifest.fields is None:
@@ -80,7 +83,8 @@ def test_shipped_models(script: ModuleType, name: str) -> None:
         expected, rows = build_model(artifact).predict(X), X.tolist()
     else:
         given_rows = [dict(example.row) for example in artifact.manifest.examples or ()]
-        rows = [*given_rows, {}, *({**row, next(iter(row)): None} for row in given_rows)]
+        gaps = [{}, *({**row, next(iter(row)): None} for row in given_rows)]
+        rows = [*given_rows, *(row for row in gaps if name != "characters")]
         expected = answers_of(artifact, rows)
     np.testing.assert_allclose(model.predict(rows), expected, atol=1e-5)
 
