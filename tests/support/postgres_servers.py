@@ -316,6 +316,13 @@ class PostgresCluster:
             self.execute("SELECT pg_reload_conf()")
             wait_until(lambda: self.execute("SELECT current_setting(%s)", name) == [(value,)])
 
+    def replicate_to(self, *names: str) -> None:
+        """Let each COMMIT wait for one of these standbys, and wait until a log acknowledges events by that."""
+        self.configure("synchronous_standby_names", f"ANY 1 ({', '.join(names)})")
+        for name in names:
+            self.wait_for_standby(name)
+        self.wait_until_settled()
+
     def wait_until_settled(self) -> None:
         """Wait until the configuration was loaded a second ago: a log acknowledges nothing before that."""
         settled = "SELECT pg_conf_load_time() < clock_timestamp() - interval '1 s'"

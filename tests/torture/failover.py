@@ -14,6 +14,7 @@ import sys
 
 import psycopg
 
+from service.markdown_table import make_table
 from service.store.mount_types import MOUNTS, mount_type
 from tests.support.paths import ROOT
 from tests.support.postgres_servers import cluster_parent, find_programs
@@ -45,8 +46,31 @@ machine are on the page about [reliability](reliability.md).
 - **A stopped writer does not stop the others** for longer than the database allows a transaction to be idle.
 
 The promises need what the schema and the settings require: `synchronous_commit=on`, and `synchronous_standby_names`
-set on every server before it can become the primary.
+set on every server before it can become the primary. A service acknowledges nothing within a second after the server
+loaded its configuration, because COMMIT may still go by the old one.
 """
+OUTAGES, CASES = "`tests/system/test_postgres_outages.py`", "`tests/torture/test_failover.py`"
+FAULTS = (
+    (
+        "database down or cut off", "go on", "503 with `Retry-After`", "the same ids are stored once, and learned",
+        OUTAGES,
+    ),
+    ("primary lost, standby promoted", "go on", "503 until then", "each retried id has one seq", "kills, replicas"),
+    (
+        "standby cut off", "go on", "503 after `SOFTSTEP_LOG_SECONDS`", "a retry finds out whether the event is stored",
+        "acknowledgements",
+    ),
+    ("old primary comes back", "go on", "not acknowledged there", "not followed: events are missing or differ", CASES),
+    (
+        "writer stopped during an append", "go on", "others wait for about a second",
+        "the writer's event is not acknowledged; a retry is safe", "stops",
+    ),
+    (
+        "many services lose the server", "go on", "503 until each is connected again",
+        "each tries again after a pause, longer each time and in part random", CASES,
+    ),
+)  # fmt: skip
+TABLE = make_table(("fault", "predictions", "feedback", "afterwards", "tested"), FAULTS)
 
 
 def facts() -> list[str]:
@@ -62,7 +86,7 @@ def facts() -> list[str]:
     ]
 
 
-PAGE = Page(ROOT / "docs" / "failover.md", ROOT / "build" / "failover", HEAD, facts)
+PAGE = Page(ROOT / "docs" / "failover.md", ROOT / "build" / "failover", f"{HEAD}\n## Faults\n\n{TABLE}\n", facts)
 
 if __name__ == "__main__":
     sys.exit(run_command("python -m tests.torture.failover", str(__doc__), CAMPAIGNS, PAGE))

@@ -15,12 +15,13 @@ from service.store.log.events import SEQ_BITS, SEQ_MAX, Draft, EventLocation, Ou
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_connection import PostgresConnection
 from service.store.log.postgres_schema import create_schema
+from service.store.log.postgres_values import Statement
 from tests.support.memory_log import MemoryLog
 from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
 from tests.torture import false_acknowledgements, primary_kills, replicas_under_load, stopped_writers
-from tests.torture.false_acknowledgements import cancel_commits, crash, empty_names, run_batch
+from tests.torture.false_acknowledgements import cancel_commits, crash, empty_names, run_batch, run_toggles
 from tests.torture.log_writers import GENESIS, K, find_violations, make_drafts
 from tests.torture.results import Campaign
 
@@ -94,6 +95,13 @@ def test_the_checker_detects_false_acknowledgements(
     batch = run_batch(fault, 2)
     assert batch.cases == 2
     assert batch.violations
+
+
+def test_the_checker_detects_names_that_are_set_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that asks for the names alone acknowledges a COMMIT that did not wait, because they are set since."""
+    names = b"SELECT current_setting('synchronous_standby_names') <> '', current_setting('synchronous_commit')"
+    monkeypatch.setattr(postgres_connection, "ASK_DURABILITY", Statement(names))
+    assert run_toggles(12).violations
 
 
 def test_lost_moved_and_doubled_events_are_detected() -> None:

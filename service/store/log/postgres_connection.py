@@ -44,9 +44,12 @@ BEGIN: Final = Statement(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 BEGIN_READ: Final = Statement(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 COMMIT: Final = Statement(b"COMMIT")
 ROLLBACK: Final = Statement(b"ROLLBACK")
-# After COMMIT: whether it has waited for a standby, and for its own disk.
+# After COMMIT: whether it has waited for a standby, and for its own disk. COMMIT waits if a flag in the server's memory
+# says that standbys are named. Another process sets that flag a moment before or after a session sees the names, so the
+# names count only if no configuration was loaded within the last second.
 ASK_DURABILITY: Final = Statement(
-    b"SELECT current_setting('synchronous_standby_names') <> '', current_setting('synchronous_commit')"
+    b"SELECT current_setting('synchronous_standby_names') <> ''"
+    b" AND pg_conf_load_time() < clock_timestamp() - interval '1 s', current_setting('synchronous_commit')"
 )
 SYNCED: Final = frozenset(("on", "remote_apply"))
 SYNCED_ALONE: Final = SYNCED | {"local", "remote_write"}

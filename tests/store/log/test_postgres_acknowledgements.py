@@ -102,6 +102,7 @@ def test_a_commit_that_stops_waiting_is_not_acknowledged(rig: Rig, disturb: Call
     with rig.standby.paused("walreceiver"):
         assert type(rig.disturb(lambda: rig.log.append([lost]), disturb(rig))) is OutcomeUnknownError
         rig.primary.configure("synchronous_standby_names", "ANY 1 (b)")
+        rig.primary.wait_until_settled()
         for retry in (lambda log: log.append([lost]), lambda log: log.find_ids("iris", [b"lost"])):
             with pytest.raises(OutcomeUnknownError):
                 retry(rig.open(seconds=0.5))
@@ -117,6 +118,7 @@ def test_a_stream_that_may_be_lost_is_not_opened(rig: Rig, disturb: Callable[[Ri
         error = rig.disturb(lambda: rig.log.open_stream("iris", 2, GENESIS, 3), disturb(rig))
         assert type(error) is OutcomeUnknownError
         rig.primary.configure("synchronous_standby_names", "ANY 1 (b)")
+        rig.primary.wait_until_settled()
         with pytest.raises(OutcomeUnknownError):
             rig.open(seconds=0.5).open_stream("iris", 2, GENESIS, 3)
     assert rig.log.open_stream("iris", 2, GENESIS, 3).version == 2
