@@ -10,7 +10,8 @@ from service.console import convert_disk_errors
 from service.errors import ArtifactExistsError, TrainingError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX
 from service.store.artifact.version_folders import MODEL_NAME, next_version_folder
 from service.store.filesystem import write_whole_file
 from service.train.card import write_card

@@ -10,7 +10,8 @@ from typing import Final
 from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, MANIFEST_NAME, Artifact, read_artifact
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX, MANIFEST_NAME
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.artifact.version_folders import Key, Signature, VersionFolder, find_versions

@@ -27,6 +27,7 @@ from service.store.log.events import (
 )
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Row, StreamHead, duplicate_of
+from service.store.log.shared_files import ReadFiles, SharedFiles
 
 
 def preview(event: Event) -> EventPreview:
@@ -42,6 +43,7 @@ class MemoryLog:
     """A `FeedbackLog` made of lists; threads may share it."""
 
     is_shared: ClassVar[bool] = False
+    files: SharedFiles | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,7 +52,14 @@ class MemoryLog:
         self._places: dict[tuple[str, bytes], int] = {}
         self._opened = 0
 
-    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    def open_stream(
+        self,
+        model: str,
+        version: int,
+        genesis: bytes,
+        n_classes: int,
+        read_files: ReadFiles | None = None,  # noqa: ARG002  # the data directory has them
+    ) -> Stream:
         """See FeedbackLog."""
         with self._lock:
             for head in self._heads.values():

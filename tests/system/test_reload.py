@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact_folder import MANIFEST_NAME, TENSORS_NAME
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.processes import (

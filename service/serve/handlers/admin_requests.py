@@ -20,7 +20,7 @@ from service.serve.wire.feedback_body import PostedEvent
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import RuleName
 from service.softmax.sparse_learner import SPARSE_RULES
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX
 from service.store.artifact.learning_rules import check_constants, parse_rule_name, select_rule
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.artifact.mixture_rules import MIXTURE_HEADS, check_drawn_features, drawn_features

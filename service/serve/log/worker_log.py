@@ -8,12 +8,14 @@ from service.process.shared_memory import SharedMemory
 from service.serve.log.submissions import LearningVersion
 from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
+from service.store.artifact.artifact import encode_artifact
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.bound_artifact import store_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.log_opening import open_log
 from service.store.log.events import Position
 from service.store.log.feedback_log import FeedbackLog
+from service.store.log.shared_files import ReadFiles
 
 
 class WorkerLog:
@@ -46,8 +48,11 @@ class WorkerLog:
             self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
         return log
 
-    def bind_artifact(self, source: LearningVersion) -> None:
+    def bind_artifact(self, source: LearningVersion) -> ReadFiles | None:
         """Store a copy of a source's artifact in the folder of its stream.
+
+        Returns:
+            None; for a shared log, what returns the files that begin the stream.
 
         Raises:
             LogUnavailableError: The version is not served, or the files cannot be written.
@@ -60,6 +65,7 @@ class WorkerLog:
         except OSError as reason:
             raise LogUnavailableError("The model's files cannot be stored; try again later.") from reason
         trim_heap()  # the files of the artifact were made in memory
+        return None if self._settings.log is None else lambda: tuple(encode_artifact(served.artifact).values())
 
     def mark_committed(self, stream: int, position: Position) -> None:
         """Record the last committed position of a stream."""

@@ -29,6 +29,7 @@ from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, Learn
 from service.serve.thread_priority import lower_thread_priority
 from service.store.log.events import Draft, EventLocation, Outcome, Position
 from service.store.log.feedback_log import FeedbackLog
+from service.store.log.shared_files import ReadFiles
 
 # Limits of one append, which makes other writers wait for a few milliseconds. A single submission may be larger.
 BATCH_EVENTS_MAX: Final = 512
@@ -42,14 +43,15 @@ class WriterCallbacks:
 
     Attributes:
         open_log: Opens the log; called in the thread, and again after a failure.
-        bind_artifact: Stores the artifact of a source; called in the thread before its stream is opened.
+        bind_artifact: Stores the artifact of a source; called in the thread before its stream is opened. What it
+            returns is passed on to `open_stream`.
         mark_committed: Records the last committed position of a stream; called in the thread.
         wakeup: Wakes the learner.
         count_commit: Counts a commit by its nanoseconds; called in the event loop.
     """
 
     open_log: Callable[[], FeedbackLog]
-    bind_artifact: Callable[[LearningVersion], None]
+    bind_artifact: Callable[[LearningVersion], ReadFiles | None]
     mark_committed: Callable[[int, Position], None]
     wakeup: Wakeup
     count_commit: Callable[[int], None]
@@ -185,8 +187,8 @@ class WriterThread:
         number = self._streams.get(source[:3])
         if number is None:
             try:
-                self._callbacks.bind_artifact(source)
-                stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes)
+                files = self._callbacks.bind_artifact(source)
+                stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes, files)
             except LogError as error:
                 self._refusals.note_refused(error, 1)
                 return error

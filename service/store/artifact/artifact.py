@@ -51,30 +51,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
 import safetensors.numpy
 
-from service.errors import ArtifactError, ArtifactExistsError
+from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import list_column_names
 from service.fields.object_plan import CrowdedNamesError, ObjectPlan
 from service.fields.row_encoder import RowEncoder
 from service.softmax.sparse_weights import SparseWeights
+from service.store.artifact.artifact_folder import (
+    MANIFEST_BYTES_MAX,
+    MANIFEST_NAME,
+    TENSORS_NAME,
+    require_no_version,
+    write_version,
+)
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.field_layout import WIDEST, has_sparse_rows
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import dump_manifest, manifest_from_fields, parse_manifest
 from service.store.artifact.reasons import shorten_reason
-from service.store.artifact.temporary_folders import temporary_folder
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
-from service.store.filesystem import make_folder, sync_folder, write_synced_file
-
-MANIFEST_NAME: Final = "model.json"
-TENSORS_NAME: Final = "model.safetensors"
-# Names and four statistics of some 150,000 features; a larger manifest is refused before it is read.
-MANIFEST_BYTES_MAX: Final = 16 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,14 +232,11 @@ def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST)
 def write_artifact(
     directory: Path, artifact: Artifact, *, overwrite: bool = False, further: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write one artifact so that a reader sees all of it or none, also after a loss of power.
-
-    A new version appears by one rename of its folder. In a folder that exists the tensors are replaced first and the
-    manifest last; between the two a reader refuses the pair by its checksum, and looks again.
+    """Write one artifact as `write_version` does; its `tensors_sha256` is computed again.
 
     Args:
         directory: The version's folder; missing parents are created.
-        artifact: The artifact; `tensors_sha256` is computed again.
+        artifact: The artifact.
         overwrite: Whether to replace a version that is there; what it has learned stays bound to its old files.
         further: Further files of the folder by name, such as a card for its readers; no service reads them.
 
@@ -249,16 +245,14 @@ def write_artifact(
         OSError: The disk failed. The old version is still there, at worst with new tensors beside its manifest.
     """
     if not overwrite:
-        _require_no_version(directory)
+        require_no_version(directory)
+    write_version(directory, {**(further or {}), **encode_artifact(artifact)}, overwrite=overwrite)
+
+
+def encode_artifact(artifact: Artifact) -> dict[str, bytes]:
+    """Return the files of an artifact by name, the manifest last."""
     raw = _tensor_bytes(artifact)
-    manifest = _with_checksum(artifact.manifest, raw)
-    make_folder(directory.parent)
-    # Beside the target, so that the rename stays within one file system; scans skip names with a leading dot.
-    with temporary_folder(directory) as temporary:
-        files = {**(further or {}), TENSORS_NAME: raw, MANIFEST_NAME: dump_manifest(manifest)}
-        for name, content in files.items():
-            write_synced_file(temporary / name, content)
-        _move_into_place(temporary, directory, tuple(files), overwrite=overwrite)
+    return {TENSORS_NAME: raw, MANIFEST_NAME: dump_manifest(_with_checksum(artifact.manifest, raw))}
 
 
 def _with_encoder(artifact: Artifact) -> Artifact:
@@ -273,23 +267,3 @@ def _tensor_bytes(artifact: Artifact) -> bytes:
 
 def _with_checksum(manifest: Manifest, tensor_bytes: bytes) -> Manifest:
     return manifest.model_copy(update={"tensors_sha256": hashlib.sha256(tensor_bytes).hexdigest()})
-
-
-def _require_no_version(directory: Path) -> None:
-    if (directory / MANIFEST_NAME).exists():
-        raise ArtifactExistsError("the folder has a version already; choose the next number, or pass overwrite=True")
-
-
-def _move_into_place(temporary: Path, directory: Path, names: tuple[str, ...], *, overwrite: bool) -> None:
-    sync_folder(temporary)
-    try:
-        temporary.rename(directory)  # replaces an empty folder, and fails if anything is in it
-    except OSError:
-        if not directory.is_dir():
-            raise
-        if not overwrite:
-            _require_no_version(directory)
-        for name in names:
-            (temporary / name).replace(directory / name)
-            sync_folder(directory)
-    sync_folder(directory.parent)

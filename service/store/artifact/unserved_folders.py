@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME
+from service.store.artifact.artifact_folder import MANIFEST_NAME, TENSORS_NAME
 from service.store.artifact.version_folders import MODEL_NAME, VERSION_NUMBER
 
 # Folders below the root that are searched: one level more than versions have, for models in folders of a team.

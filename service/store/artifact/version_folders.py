@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from service.errors import ArtifactError
-from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME
+from service.store.artifact.artifact_folder import MANIFEST_NAME, TENSORS_NAME
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # At most 18 digits: every version fits into a signed 64-bit integer.

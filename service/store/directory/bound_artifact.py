@@ -7,13 +7,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from service.errors import ArtifactError, ArtifactExistsError
-from service.store.artifact.artifact import (
-    MANIFEST_BYTES_MAX,
-    MANIFEST_NAME,
-    Artifact,
-    read_artifact,
-    write_artifact,
-)
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX, MANIFEST_NAME
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.fingerprint import fold_version_of
 from service.store.artifact.hashing import hash_tensors

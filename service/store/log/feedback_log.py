@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 from service.errors import LogDamagedError
 from service.store.log.events import Draft, Event, EventLocation, EventPreview, Outcome, Position, Stream, StreamState
 from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.shared_files import ReadFiles, SharedFiles
 
 
 class FeedbackLog(Protocol):
@@ -28,6 +29,10 @@ class FeedbackLog(Protocol):
 
     is_shared: ClassVar[bool]
 
+    @property
+    def files(self) -> SharedFiles | None:
+        """The files that the machines of a shared log have in common; None if it is not shared."""
+
     def begin(self) -> bool:
         """Finish what an interrupted process has left; call it once at a start of the service, before the first fork.
 
@@ -38,8 +43,17 @@ class FeedbackLog(Protocol):
             LogUnsafeError: The log has a schema that this release cannot use.
         """
 
-    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    def open_stream(
+        self, model: str, version: int, genesis: bytes, n_classes: int, read_files: ReadFiles | None = None
+    ) -> Stream:
         """Return the stream of a model version, and create it if it is missing.
+
+        Args:
+            model: The model's name.
+            version: The version's number.
+            genesis: What its chain begins with.
+            n_classes: The number of classes of its artifact.
+            read_files: Returns the files of its artifact, which a shared log keeps in the same transaction.
 
         Returns:
             The stream as it was first opened: its genesis differs from the argument if the version's files do.

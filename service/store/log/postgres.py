@@ -21,6 +21,7 @@ from service.store.log.events import Draft, EventLocation, Outcome, Position, St
 from service.store.log.postgres_append import ATTEMPTS_MAX, PostgresAppender
 from service.store.log.postgres_connection import BEGIN, PostgresConnection
 from service.store.log.postgres_errors import StatementRefusedError
+from service.store.log.postgres_files import FILE_SECONDS, PostgresFiles
 from service.store.log.postgres_reads import PostgresReads
 from service.store.log.postgres_schema import check_schema
 from service.store.log.postgres_tables import (
@@ -37,6 +38,7 @@ from service.store.log.postgres_tables import (
     position_range,
 )
 from service.store.log.postgres_values import Statement, pack_integer
+from service.store.log.shared_files import ReadFiles
 
 DEFAULT_COPIES: Final = 2
 DEFAULT_SECONDS: Final = 5.0
@@ -73,6 +75,7 @@ class PostgresLog(PostgresReads):
         optimistic: bool = True,
     ) -> None:
         super().__init__(PostgresConnection(address, copies, seconds))
+        self.files: Final = PostgresFiles(self._connection)
         self._seconds = seconds
         self._appender = PostgresAppender(self._connection, optimistic=optimistic)
 
@@ -83,17 +86,23 @@ class PostgresLog(PostgresReads):
         self.finish_purges()
         return False
 
-    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    def open_stream(
+        self, model: str, version: int, genesis: bytes, n_classes: int, read_files: ReadFiles | None = None
+    ) -> Stream:
         """See FeedbackLog."""
         locked = Statement(LOCK_OPENED, (model.encode(), pack_integer(version)))
-        insert = insert_stream(model, version, genesis, n_classes)
-        with self._connection.call():
+        with self._connection.call(FILE_SECONDS if read_files else None):
             for _ in range(ATTEMPTS_MAX):
                 rows = self._connection.rows(self._connection.run(BEGIN, locked)[1])
                 if rows:
                     self._connection.commit()
                     return head_of(rows[0]).stream
                 try:
+                    # The transaction must not wait for what is read, so another one begins.
+                    self._connection.commit()
+                    files = read_files() if read_files else ()
+                    self._connection.run(BEGIN)
+                    insert = insert_stream(model, version, genesis, n_classes, self.files.insert(files))
                     (inserted,) = self._connection.commit(insert)
                 except StatementRefusedError as error:
                     if not error.may_retry:

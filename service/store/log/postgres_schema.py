@@ -2,7 +2,8 @@
 
     table     contents                                                         key
     streams   each stream: what it began with, its last event, its classes     number, never reused
-              and epoch; `moved` is the transaction that changed it last
+              and epoch; `moved` is the transaction that changed it last, and
+              `artifact` has the SHA-256 of each file of its artifact
     events    every event                                                      position = stream << 40 | seq
     blobs     artifacts and checkpoints, in parts                              SHA-256 of the whole, number of the part
     states    of a state the SHA-256 of its checkpoint, which all replicas     stream, seq, hash, epoch, fold
@@ -42,7 +43,8 @@ TABLES: Final = (
       number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, model text NOT NULL, version bigint NOT NULL,
       genesis bytea NOT NULL, first_classes bigint NOT NULL, seq bigint NOT NULL DEFAULT 0, hash bytea NOT NULL,
       class_epoch bigint NOT NULL DEFAULT 0, n_classes bigint NOT NULL, epoch bigint NOT NULL DEFAULT 0,
-      moved xid8 NOT NULL DEFAULT pg_current_xact_id(), purged boolean NOT NULL DEFAULT false
+      moved xid8 NOT NULL DEFAULT pg_current_xact_id(), purged boolean NOT NULL DEFAULT false,
+      artifact bytea[] NOT NULL DEFAULT '{}'
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000)
     """,
     "CREATE UNIQUE INDEX IF NOT EXISTS opened_streams ON streams(model, version) WHERE NOT purged",

@@ -38,8 +38,8 @@ SELECT_HEADS: Final = f"{HEADS} AND number = ANY($1::bigint[])".encode()
 LOCK_HEADS: Final = f"{HEADS} AND number = ANY($1::bigint[]) ORDER BY number FOR NO KEY UPDATE".encode()
 LOCK_OPENED: Final = f"{HEADS} AND model = $1::text AND version = $2::bigint FOR NO KEY UPDATE".encode()
 INSERT_STREAM: Final = b"""
-INSERT INTO streams(model, version, genesis, first_classes, hash, n_classes)
-VALUES($1::text, $2::bigint, $3::bytea, $4::bigint, $3::bytea, $4::bigint)
+INSERT INTO streams(model, version, genesis, first_classes, hash, n_classes, artifact)
+VALUES($1::text, $2::bigint, $3::bytea, $4::bigint, $3::bytea, $4::bigint, $5::bytea[])
 RETURNING number, model, version, genesis, first_classes
 """
 SELECT_HEADS_OF_KEYS: Final = (
@@ -173,9 +173,10 @@ def select_positions(positions: Iterable[tuple[int, Position]]) -> Statement:
     )
 
 
-def insert_stream(model: str, version: int, genesis: bytes, n_classes: int) -> Statement:
-    """Return the statement that inserts a new stream."""
-    return Statement(INSERT_STREAM, (model.encode(), pack_integer(version), genesis, pack_integer(n_classes)))
+def insert_stream(model: str, version: int, genesis: bytes, n_classes: int, artifact: Sequence[bytes]) -> Statement:
+    """Return the statement that inserts a new stream, given the SHA-256 of each file of its artifact."""
+    values = model.encode(), pack_integer(version), genesis, pack_integer(n_classes), pack_blobs(artifact)
+    return Statement(INSERT_STREAM, values)
 
 
 def compare_and_append(old: Position, new: StreamHead, rows: Sequence[Row], keys: Sequence[bytes]) -> Statement:

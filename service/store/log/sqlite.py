@@ -29,6 +29,7 @@ from service.store.log.events import SEQ_BITS, Draft, Kind, Outcome, Position, S
 from service.store.log.id_index import TAIL_EVENTS_MAX
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import Generation, LogConnection
+from service.store.log.shared_files import ReadFiles
 from service.store.log.sqlite_reads import SqliteReads, changes_reader
 
 # Enough for speed, few enough that other writers do not wait.
@@ -78,7 +79,14 @@ class SqliteLog(SqliteReads):
 
     # Writes
 
-    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    def open_stream(
+        self,
+        model: str,
+        version: int,
+        genesis: bytes,
+        n_classes: int,
+        read_files: ReadFiles | None = None,  # noqa: ARG002  # the data directory has them
+    ) -> Stream:
         """See FeedbackLog."""
         with self._connection.write_transaction() as database:
             for stream in tables.read_streams(database):

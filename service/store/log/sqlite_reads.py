@@ -14,6 +14,7 @@ from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import LogConnection
 from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
+from service.store.log.shared_files import SharedFiles
 
 
 class SqliteReads:
@@ -25,6 +26,7 @@ class SqliteReads:
     """
 
     is_shared: ClassVar[bool] = False
+    files: SharedFiles | None = None
 
     def __init__(self, connection: LogConnection, cache: LogCache) -> None:
         self._connection = connection

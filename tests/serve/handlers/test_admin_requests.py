@@ -13,7 +13,8 @@ from service.learn.state import LearnerState
 from service.record import NAME_CHARACTERS_MAX
 from service.serve.handlers.admin_requests import check_classes, check_configuration
 from service.serve.models.served_model import ServedModel
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, read_artifact
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX
 from tests.support.artifact_files import BYTES_MAX, refusal
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, read_artifact
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.mixture_record import MixtureRecord
 from tests.support.shipped_fields import FIELD_BYTES_MAX
