@@ -255,6 +255,12 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "{model}/{version}: learning is stalled at event {seq}; skip it, or roll back to before it",
         "The fold failed at one event several times.",
     ),
+    "log_forked": LogEvent(
+        WARNING,
+        "{model}/{version}: the log has another event {seq} than this service had learned, and is learned again",
+        "PostgreSQL has failed over to a server without some events, which were never acknowledged. The events that it "
+        "has in their place are folded.",
+    ),
     "learning_continues": LogEvent(INFO, "{model}/{version}: learning continues", "A held stream is learned again."),
     "fold_upgraded": LogEvent(
         WARNING,

@@ -166,6 +166,11 @@ class ServingSettings(BaseSettings):
         description="Servers of PostgreSQL that have an event before it is acknowledged. `2`: feedback is refused "
         "unless the database waits for a standby. `1`: a single server. `external`: copied by the storage below it.",
     )
+    serve_unlearned: bool = Field(
+        False,
+        description="Be ready before the models have learned what a log in PostgreSQL had at the start. If false, a "
+        "service that starts while the database cannot be reached is not ready until it can.",
+    )
     log_seconds: Seconds = Field(
         5.0,
         description="Time that one call of PostgreSQL may take. Then its connection is closed, feedback gets 503, and "

@@ -1,6 +1,6 @@
 """Record which events the learner fails at, in shared memory, which outlives a crash of the learner.
 
-    the learner's slot   PID and RESTARTS; then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS: the batch that is being folded
+    the learner's slot   the cells of shared_memory.py; then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS: the batch of now
                          from SUSPECTS on: SUSPECTS_MAX rows of four cells: stream (0: free), seq, events, failures
 
 A batch that stands in these cells when a learner starts crashed the learner before it. If the batch had several events,
@@ -11,10 +11,10 @@ says nothing about it.
 
 from typing import Final
 
-from service.process.shared_memory import RESTARTS, SharedMemory
+from service.process.shared_memory import LEARNER_CELLS, SharedMemory
 
 FAILURES_MAX: Final = 3
-FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, SUSPECTS = range(RESTARTS + 1, RESTARTS + 5)
+FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, SUSPECTS = range(LEARNER_CELLS, LEARNER_CELLS + 4)
 SUSPECTS_MAX: Final = 64
 STREAM, SEQ, EVENTS, FAILURES, SUSPECT_CELLS = range(5)
 ROW_STARTS: Final = range(SUSPECTS, SUSPECTS + SUSPECTS_MAX * SUSPECT_CELLS, SUSPECT_CELLS)
@@ -71,6 +71,11 @@ class FailureTracker:
             cells[row + SEQ], cells[row + EVENTS] = seq, events
             cells[row + STREAM] = stream
         cells[FOLD_STREAM] = 0
+
+    def clear_stream(self, stream: int) -> None:
+        """Forget the suspects of a stream that has other events now."""
+        if stream in self._rows:
+            self._cells[self._rows.pop(stream) + STREAM] = 0
 
     def discard_batch(self) -> None:
         """Forget a batch that says nothing about its events: the disk or the log failed, or nothing was folded yet."""

@@ -15,9 +15,9 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import Any, Final
 
-from service.errors import LogDamagedError
 from service.learn.event_fold import EventFold, RowLosses
 from service.learn.fold_upgrade import first_fold
+from service.learn.followed_chain import FollowedChain
 from service.learn.refolding import Refolding
 from service.learn.stored_folds import StoredFolds
 from service.learn.stream_history import History
@@ -27,7 +27,7 @@ from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
+from service.store.log.feedback_log import FeedbackLog, read_position, read_verified_payload
 from service.store.log.lineage import Lineage, LineageChange, lineage_change, segments_after
 from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import list_seqs
@@ -61,15 +61,17 @@ class Follower:
         self.folder: Final = folder
         self.artifact: Final = artifact
         self._log: Final = log
-        self.lineage: Final = read_lineage(log, stream.number)
+        self._chain: Final = FollowedChain(stream, log)
+        self.lineage: Final = Lineage(map(lineage_change, self._chain.read_admin()))
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._bypassed: set[int] = set()  # removed by an event that is not folded yet
-        self._stored: Final = StoredFolds(stream, artifact, self.lineage, folder.checkpoints)
+        self._stored: Final = StoredFolds(stream, artifact, log, self.lineage, folder.checkpoints)
         self._refolding: Refolding | None = None
         self.fold: EventFold = first_fold(stream, artifact, log, self.lineage, None)
         self.seq, self.hash = self._last_position()
         self._scored_seq = self.seq  # the losses of rows up to here were returned
         self.history = History(artifact, 0)
+        self._chain.check(self.position)
         self._refold_timeline()
 
     @property
@@ -102,9 +104,14 @@ class Follower:
         """The position of the last event that is folded."""
         return Position(self.seq, self.hash)
 
+    @property
+    def heeded(self) -> Position:
+        """The position of the last admin event that the state may heed."""
+        return self._chain.heeded
+
     def position_fields(self) -> dict[str, Any]:
         """Return the fields that describe the position in checkpoints and snapshots."""
-        return self._positions.fields(self.position)
+        return self._positions.fields(self.position, self.heeded)
 
     def cause_of(self, seq: int) -> int:
         """Return the event whose fault it is if an event cannot be folded: the CORRECT that its labels are from."""
@@ -114,21 +121,12 @@ class Follower:
         """Read the next events for `fold_batch`, at most `limit`; while refolding, a corrected event is read alone.
 
         Raises:
-            LogDamagedError: An event that was folded before is missing or altered. A start checks the chain only after
-                the newest checkpoint, and a refolding may begin long before it.
+            LogDamagedError: As for `FollowedChain`. After LogEndsEarlierError this may be called again; after
+                LogForkedError make a new follower.
         """
         if self._refolding is None:
-            return self._log.read_events(self.stream.number, self.seq, limit)
-        lo = self._refolding.run.lo
-        events = self._log.read_events(self.stream.number, lo, self._refolding.events_to_read(limit))
-        since = read_position(self._log, self.stream, lo)
-        if not events or since is None:
-            raise LogDamagedError(f"event {lo + 1} of the feedback log is missing")
-        for position in self._log.verify_chain(self.stream.number, since, len(events)):
-            if position.hash != events[-1].hash:
-                raise LogDamagedError(f"two reads of event {position.seq} of the feedback log differ")
-            break
-        return events
+            return self._chain.read_after(self.position, limit)
+        return self._chain.read_again(self._refolding.run.lo, self._refolding.events_to_read(limit), self.position)
 
     def fold_batch(self, events: list[Event]) -> list[RowLosses]:
         """Fold events that `read_next` returned; stop early after an event that may change what others have done.
@@ -171,7 +169,7 @@ class Follower:
         Returns:
             Whether there is a way; if so, call `read_next` again.
         """
-        admin = self._log.read_admin_events(self.stream.number)
+        admin = self._chain.read_admin(self.position)
         lineage = Lineage(map(lineage_change, admin))
         if seq in lineage.forgotten | lineage.skipped:
             self._bypassed.add(seq)
@@ -216,7 +214,7 @@ class Follower:
         self._add_changes([event])
         is_corrected = not self.lineage.continues(event.seq, self.seq)
         if is_corrected:
-            admin = self._log.read_admin_events(self.stream.number)
+            admin = self._chain.read_admin(Position(event.seq, event.hash))
             self._add_changes(admin)
             event = [one for one in admin if one.kind == Kind.CORRECT][-1]
         self.seq, self.hash = event.seq, event.hash
@@ -272,6 +270,8 @@ class Follower:
         losses = refolding.fold_batch(lambda fold: fold.fold_events(corrected), last)
         self._start_refolding(refolding)
         self._scored_seq = max(scored, last)
+        if refolding.is_done:
+            self._chain.check(self.position)  # corrections were read since the last check
         return [rows.take(new) for rows in losses if (new := rows.seqs > scored).any()]
 
     def _corrected_by(self, seq: int) -> int | None:
@@ -285,6 +285,8 @@ class Follower:
             return event
         # Without a payload the CORRECT was forgotten just now, and with it the event.
         correction = read_verified_payload(self._log, self.stream, seq)
+        if correction is None:
+            self._chain.heed_forgets(self._log.read_events(self.stream.number, event.seq - 1, 1))
         return event._replace(payload=None if correction is None else correct_payload(event.payload, correction))
 
     def write_checkpoint(self) -> None:

@@ -5,6 +5,7 @@ nothing: the next one continues from a checkpoint, while workers serve the last 
 
 A fault of one stream delays that stream only: a disk that fails its files, a damaged artifact, an event that the fold
 fails at. The stream is left alone for a growing delay, and its status says why. A fault of the log delays all streams.
+A stream whose log has forked goes back to what both have in common; one whose log ends before what was folded is held.
 An event at which the fold fails three times stalls its stream, by an exception or by a crash of the process:
 predictions and feedback continue, and `softstep skip` makes the fold leave the event out.
 """
@@ -17,25 +18,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from service.errors import LogDamagedError, LogError, SoftstepError
+from service.chain_errors import LogForkedError
+from service.errors import LogDamagedError, LogError, SoftstepError, StreamGoneError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.first_bases import FirstBases
+from service.learn.log_watch import POLL_SECONDS, LogWatch
+from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
 from service.learn.retry_delay import RetryDelay
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import SharedMemory
+from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.log_opening import open_log
 from service.store.log.events import Stream
 
-# Longest pause between two looks at the log, in case a notification was lost with a worker.
-POLL_SECONDS: Final = 0.5
 # Shortest pause between two looks at which streams exist and how long the write-ahead log is.
 STREAMS_SECONDS: Final = 0.01
+# The same of a shared log, which names new streams as soon as they have events.
+SHARED_STREAMS_SECONDS: Final = 0.5
 
 
 class LearnerProcess:
@@ -55,12 +59,19 @@ class LearnerProcess:
         self._workers: Final = workers
         self._first_bases: Final = FirstBases(settings, self._data)
         self._failures: Final = FailureTracker(memory)
+        self._cells: Final = memory.learner_cells
         self._log: Final = open_log(settings, self._data, memory.disk_faults)
         self._streams: dict[int, Stream] = {}
         self._pauses: Final = LineLimit()
         self._streams_due = 0.0
         self._has_listed_streams = False
+        self._unread: set[int] = set()  # streams that may have events which were not read
+        self._watch: Final = LogWatch(is_shared=self._log.is_shared)
+        # Of a shared log, what is to be published before the service is ready: the seq of each stream at the start.
+        self._targets: dict[int, int] | None = None
+        self._memory: Final = memory
         self._learners: dict[int, StreamLearner] = {}
+        self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
         self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
         self._is_stopping = False
 
@@ -74,6 +85,7 @@ class LearnerProcess:
             except (LogError, OSError) as error:
                 if self._pauses.is_due(str(error)):
                     logger.exception("learner_paused")
+                self._write_folded()
                 is_busy = False
                 time.sleep(POLL_SECONDS)
             if not is_busy:
@@ -89,20 +101,58 @@ class LearnerProcess:
 
     def _learn_all(self, now: float) -> bool:
         """Fold one batch of each stream; return whether more may wait."""
-        self._has_listed_streams = now >= self._streams_due
-        if self._has_listed_streams:
-            self._list_streams()
-            self._log.tidy()
-            if self._first_bases.write_missing():
-                for worker in self._workers:
-                    worker.notify()
-            self._streams_due = now + STREAMS_SECONDS
+        self._look(now)
         is_busy = False
         for number, stream in self._streams.items():
             if self._delays[number].due <= now:
                 with self._delay_on_failure(stream):
                     is_busy |= self._learn(stream)
+        if self._log.is_shared and not self._memory.is_caught_up:
+            self._note_progress()
         return is_busy
+
+    def _write_folded(self) -> None:
+        """Publish what is folded, although the log cannot be read now."""
+        for learner in self._learners.values():
+            with suppress(SoftstepError, OSError):
+                learner.write_due(self._workers)
+
+    def _look(self, now: float) -> None:
+        """Look up which streams exist, and which of them may have new events."""
+        moved = self._log.moved_streams()
+        self._unread |= self._streams.keys() if moved is None else moved
+        self._has_listed_streams = now >= self._streams_due or not self._unread <= self._streams.keys()
+        if self._has_listed_streams:
+            self._list_streams()
+            self._log.tidy()
+            if self._first_bases.write_missing():
+                self._notify_workers()
+            self._streams_due = now + (SHARED_STREAMS_SECONDS if self._log.is_shared else STREAMS_SECONDS)
+            self._unread &= self._streams.keys()
+        self._watch.note_look(now, has_events=bool(moved))
+
+    def _note_progress(self) -> None:
+        """Let the service be ready once all is published that the log had at the start.
+
+        A stream whose learning is held or stalled counts, because other replicas have no more of it.
+        """
+        if self._targets is None:
+            self._targets = {}
+            for number in self._streams:
+                with suppress(StreamGoneError):
+                    self._targets[number] = self._log.stream_state(number).seq
+        for number, seq in list(self._targets.items()):
+            learner, is_held = self._learners.get(number), self._delays[number].reason is not None
+            is_published = learner is not None and (learner.publisher.published_seq >= seq or learner.is_stalled)
+            if seq == 0 or is_held or is_published or number not in self._streams:
+                del self._targets[number]
+        if not self._targets:
+            self._cells[CAUGHT_UP] = 1
+            self._notify_workers()
+
+    def _notify_workers(self) -> None:
+        for worker in self._workers:
+            worker.notify()
 
     def _list_streams(self) -> None:
         """Look up which streams exist, and drop the learners of those that were purged."""
@@ -110,21 +160,46 @@ class LearnerProcess:
         for number in self._delays.keys() - self._streams.keys():
             del self._delays[number]
             self._learners.pop(number, None)
+            self._forked.pop(number, None)
 
     def _learn(self, stream: Stream) -> bool:
         """Fold one batch of a stream and write what is due; return whether more may wait."""
         number = stream.number
-        if number not in self._learners:
-            folder = self._data.stream_folder(stream.model, stream.version)
-            self._learners[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
-        try:
-            is_busy = self._learners[number].fold_next()
-        except BaseException:
-            # The state may be half folded; the next learner starts from the files.
-            del self._learners[number]
-            raise
-        self._learners[number].write_due(self._workers)
+        learner = self._learners.get(number) or self._start_learner(stream)
+        is_busy = number in self._unread
+        if is_busy:
+            try:
+                is_busy = learner.fold_next()
+            except LogForkedError:
+                self._forked[number] = self._learners.pop(number).follower.seq
+                return True
+            except LogError:
+                if not learner.is_whole:
+                    del self._learners[number]
+                raise
+            except BaseException:
+                # The state may be half folded; the next learner starts from the files.
+                del self._learners[number]
+                raise
+            if not is_busy:
+                self._unread.discard(number)
+        learner.write_due(self._workers)
         return is_busy
+
+    def _start_learner(self, stream: Stream) -> StreamLearner:
+        """Make the learner of a stream from those of its files whose events the log has."""
+        folder = self._data.stream_folder(stream.model, stream.version)
+        fork = drop_lost_states(stream, self._log, folder)
+        folded = [seq for seq in (fork, self._forked.pop(stream.number, None)) if seq is not None]
+        if folded:
+            logger.event("log_forked", model=stream.model, version=stream.version, seq=max(folded))
+            self._failures.clear_stream(stream.number)
+            self._cells[LOG_FORKS] += 1
+            self._notify_workers()
+        learner = StreamLearner(stream, self._log, folder, self._settings, self._failures)
+        self._learners[stream.number] = learner
+        self._unread.add(stream.number)
+        return learner
 
     @contextmanager
     def _delay_on_failure(self, stream: Stream) -> Iterator[None]:
@@ -180,7 +255,8 @@ class LearnerProcess:
             # would take several times the processor time, and nothing would be served sooner.
             time.sleep(min(soon))
             return
-        pause = min([POLL_SECONDS, *retries, *pauses])
+        is_awaited = self._memory.sum_over_workers(SEQ_WAITERS) > 0
+        pause = min([self._watch.seconds_until_look(now, is_awaited=is_awaited), *retries, *pauses])
         if not self._has_listed_streams:  # the notification may be about a new stream
             pause = max(0.0, min(pause, self._streams_due - now))
         select.select([self._wakeup.fd], [], [], pause)

@@ -104,6 +104,11 @@ class Publisher:
         return max(0.0, min(due) - now) if due else None
 
     @property
+    def published_seq(self) -> int:
+        """The seq of the last snapshot; -1 before the first one of this object."""
+        return self._published_seq
+
+    @property
     def _has_new_state(self) -> bool:
         follower = self._follower
         return follower.seq > 0 and follower.seq != self._published_seq and not follower.is_refolding

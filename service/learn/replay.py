@@ -23,8 +23,8 @@ from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import OLDEST_FOLD_VERSION
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
-from service.store.log.lineage import LineageChange, Segments, segments_after
+from service.store.log.feedback_log import FeedbackLog, read_position, read_verified_payload
+from service.store.log.lineage import Lineage, LineageChange, Segments, lineage_change, segments_after
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads in memory at one time; a larger payload is a batch of its own
@@ -82,7 +82,9 @@ class StreamReplay:
         self._artifact: Final = artifact
         self._log: Final = log
         self.last: Final = log.stream_state(stream.number).seq
-        self.lineage: Final = read_lineage(log, stream.number)
+        admin = log.read_admin_events(stream.number)
+        self.lineage: Final = Lineage(map(lineage_change, admin))
+        self._heeded: Final = Position(admin[-1].seq, admin[-1].hash) if admin else Position(0, stream.genesis)
         is_ours = current_fold_version(stream, artifact, self.lineage) >= OLDEST_FOLD_VERSION
         self.since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
         self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
@@ -104,7 +106,7 @@ class StreamReplay:
 
     def position_fields(self) -> dict[str, Any]:
         """Return the fields that describe the position in checkpoints and snapshots."""
-        return self._positions.fields(self.position)
+        return self._positions.fields(self.position, self._heeded)
 
     def fold_to(self, seq: int) -> Iterator[ReplayProgress]:
         """Make state(seq); it is complete when the iterator ends.

@@ -8,6 +8,7 @@ from service.errors import LogUnavailableError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import take_over
 from service.learn.follow import Follower
+from service.learn.loaded_artifact import bind_loaded_artifact
 from service.learn.publish import Publisher
 from service.log_events import logger
 from service.process.wakeup import Wakeup
@@ -35,6 +36,9 @@ class StreamLearner:
         settings: The limits.
         failures: The events that the fold failed at.
 
+    Attributes:
+        is_whole: Whether the state is one of the stream: an exception during a fold may leave half an event in it.
+
     Raises:
         SoftstepError: The stream cannot be followed; the message says why.
         OSError: The disk failed.
@@ -49,6 +53,9 @@ class StreamLearner:
         self._stalled_seq: int | None = None
         delete_temporary_files(folder.snapshots)
         delete_temporary_files(folder.checkpoints)
+        self.is_whole = True
+        if log.is_shared:
+            bind_loaded_artifact(stream, folder, settings)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
@@ -61,7 +68,13 @@ class StreamLearner:
         self._is_behind = False
 
     def fold_next(self) -> bool:
-        """Fold the next events; return whether more may wait. After an exception make a new learner."""
+        """Fold the next events; return whether more may wait.
+
+        Raises:
+            LogForkedError: The log has other events; make a new learner.
+            LogError: The log cannot be used now; unless `is_whole` is false, call this again later.
+            Exception: Any other one; make a new learner.
+        """
         number, follower = self.stream.number, self.follower
         limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._event_seconds)))
         limit = self._failures.batch_limit(number, follower.read_after, limit)
@@ -85,7 +98,9 @@ class StreamLearner:
             return False
         self._failures.start_batch(number, cause, len(events))
         start = time.monotonic()
+        self.is_whole = False
         losses = follower.fold_batch(events)
+        self.is_whole = True
         self._last_fold = time.monotonic()
         if is_correction:  # a fault of its labels shows when its event is folded
             self._failures.discard_batch()
@@ -117,6 +132,11 @@ class StreamLearner:
         if self.publisher.needs_erasure:
             self._erase_forgotten()
         self.publisher.report_status(now, self._stall)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the fold has failed too often at the next event."""
+        return self._stalled_seq is not None
 
     @property
     def _stall(self) -> dict[str, Any] | None:

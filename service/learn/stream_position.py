@@ -6,11 +6,18 @@ hash          the hash of the last event that the state covers, in hex
 epoch         the number of FORGET events up to that event
 class_epoch   the seq of the last event up to it that changed the class set; 0 if none did
 turns         the number of admin events that were known
+heeded        the seq and the hash, in hex, of the last admin event that the state may heed; absent if it is not later
+              than the event that the state covers
+
+A state belongs to a log that has the hash at both seqs.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from service.chain_errors import LogForkedError
 from service.store.log.events import Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.lineage import Lineage
 
 CLASS_CHANGES: Final = (Kind.CLASSES, Kind.ROLLBACK)
@@ -34,9 +41,15 @@ class StreamPosition:
         """Return the number of FORGET events up to a seq."""
         return self._lineage.epoch(seq)
 
-    def fields(self, position: Position) -> dict[str, Any]:
-        """Return the fields of a state that covers the events up to a position."""
+    def fields(self, position: Position, heeded: Position) -> dict[str, Any]:
+        """Return the fields of a state that covers the events up to a position.
+
+        Args:
+            position: The position.
+            heeded: The position of the last admin event that was known.
+        """
         self._find_class_changes()
+        is_ahead = heeded.seq > position.seq
         return {
             "stream": self._stream.number,
             "genesis": self._stream.genesis.hex(),
@@ -44,6 +57,7 @@ class StreamPosition:
             "epoch": self.epoch(position.seq),
             "class_epoch": max((seq for seq in self._class_changes if seq <= position.seq), default=0),
             "turns": len(self._lineage.changes),
+            **({"heeded": [heeded.seq, heeded.hash.hex()]} if is_ahead else {}),
         }
 
     def _find_class_changes(self) -> None:
@@ -53,3 +67,34 @@ class StreamPosition:
             if change.kind in CLASS_CHANGES and lineage.class_set(change.seq) != lineage.class_set(change.seq - 1):
                 self._class_changes.append(change.seq)
         self._known = len(lineage.changes)
+
+
+def dependencies(seq: int, fields: Mapping[str, Any]) -> list[Position]:
+    """Return the positions that a log must have for a state at a seq to belong to it, that of the state first.
+
+    Args:
+        seq: The seq.
+        fields: The fields of a file.
+
+    Raises:
+        KeyError, TypeError, ValueError: A field is missing or is no position.
+    """
+    own = Position(seq, bytes.fromhex(fields["hash"]))
+    if "heeded" not in fields:
+        return [own]
+    heeded_seq, heeded_hash = fields["heeded"]
+    return [own, Position(int(heeded_seq), bytes.fromhex(heeded_hash))]
+
+
+def contains_position(log: FeedbackLog, stream: Stream, position: Position) -> bool:
+    """Return whether a stream has a position.
+
+    Raises:
+        LogEndsEarlierError: It ends before it.
+        LogDamagedError: The event there is missing.
+    """
+    try:
+        log.read_checked(stream.number, position, 0)
+    except LogForkedError:
+        return False
+    return True

@@ -4,17 +4,18 @@
             need a key), then the lengths of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
-            COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, then one cell for each HTTP status, then one for each error
-            code, then the counter rows and FIELD_ROWS rows for fields, both of counter_rows.py
+            COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, then one cell for each HTTP status, then one
+            for each error code, then the counter rows and FIELD_ROWS rows for fields, both of counter_rows.py
     slot 1  ...
-    last    the learner's slot: PID, RESTARTS, then the cells of learn/failure_tracker.py
+    last    the learner's slot: PID, RESTARTS, LOG_FORKS, CAUGHT_UP (1: what a shared log had at the start is
+            published), then the cells of learn/failure_tracker.py
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
             requests that it has in flight; BUCKETS_MAX cells each
 
 Every cell but FAULTS, KEYED, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
-RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED and the column of a worker after a crash. Each worker writes the
-rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A
-killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
+RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED, SEQ_WAITERS and the column of a worker after a crash. Each worker
+writes the rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written
+whole. A killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
 """
 
 import mmap
@@ -27,7 +28,9 @@ DRAIN_END, GENERATION, FAULTS, KEYED, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 4, 
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
-COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, STATUSES = range(9, 13)
+COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, STATUSES = range(9, 14)
+# Of the learner's slot, after RESTARTS.
+LOG_FORKS, CAUGHT_UP, LEARNER_CELLS = range(2, 5)
 STATUS_MAX: Final = 600
 REFUSALS: Final = STATUSES + STATUS_MAX
 # More error codes than there are.
@@ -115,6 +118,16 @@ class SharedMemory:
     def generation(self) -> int:
         """The number of the current list of unloaded models."""
         return self.cells[GENERATION]
+
+    @property
+    def log_forks(self) -> int:
+        """How often a stream of the log had other events than the learner had folded."""
+        return self.learner_cells[LOG_FORKS]
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all is published that a shared log had when the service started."""
+        return bool(self.learner_cells[CAUGHT_UP])
 
     @property
     def learner_cells(self) -> memoryview:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from service.log_events import logger
-from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PID, READY, RESTARTS, SharedMemory
+from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PID, READY, RESTARTS, SEQ_WAITERS, SharedMemory
 from service.process.unload_list import publish_unload_list
 from service.settings import Settings
 
@@ -224,7 +224,7 @@ class Supervisor:
                 cell = self._memory.slot(slot)
                 self._memory.cells[cell + PID] = 0
                 if slot < self._memory.workers:
-                    self._memory.cells[cell + READY] = 0
+                    self._memory.cells[cell + READY] = self._memory.cells[cell + SEQ_WAITERS] = 0
                     self._memory.forget_in_flight(slot)
                 self._schedule_restart(slot, process, status, is_early=seconds < EARLY_EXIT_SECONDS)
 

@@ -132,7 +132,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "head_too_large": ErrorCode(431, "The request line and headers are too large or too many."),
     INTERNAL_ERROR: ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
-    "not_ready": ErrorCode(503, "No model is served, or the server is draining.", LATER),
+    "not_ready": ErrorCode(503, "No model is served, none has caught up with the log, or the server drains.", LATER),
     "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),
     "load_pending": ErrorCode(503, "Not every worker has carried out the load or unload yet.", "yes", retry_after=True),
     "overloaded": ErrorCode(503, "The server has more requests than it can answer in time.", LATER, retry_after=True),

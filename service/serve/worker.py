@@ -99,6 +99,7 @@ class Worker:
         actor_key: bytes,
     ) -> None:
         self.settings = settings
+        self.shared_memory = shared_memory
         self.counters = WorkerCounters(shared_memory, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
@@ -172,6 +173,8 @@ class Worker:
     def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
         """Make the parts that learn; the writer's thread starts with the event loop."""
         log = WorkerLog(self.registry, links.data, shared_memory, slot, self.settings)
+        if self.settings.log is not None:
+            self.registry.on_wait.append(links.learner_wakeup.notify)
         parts = (self.registry, self.limiters, self.turns, self.counters, self.settings)
         return make_learning(*parts, log=log, data=links.data, keys=links.keys, learner_wakeup=links.learner_wakeup)
 
@@ -195,7 +198,9 @@ class Worker:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Scan the models before the first request, and again and again until the last."""
+        is_caught_up = self._is_caught_up
         await asyncio.gather(self.authorizer.start(), self.load_unload.rescan_models())
+        self.registry.is_caught_up = is_caught_up
         self._publish_readiness()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self.access_files.follow())]
         if threading.current_thread() is threading.main_thread():
@@ -214,7 +219,13 @@ class Worker:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _publish_readiness(self) -> None:
-        self.counters.set_gauge(READY, int(bool(self.registry.now.served)))
+        self.counters.set_gauge(READY, int(bool(self.registry.now.served) and self.registry.is_caught_up))
+
+    @property
+    def _is_caught_up(self) -> bool:
+        """Whether snapshots that are read from now on hold all that a shared log had when the service started."""
+        is_required = self.learning is not None and self.settings.log is not None and not self.settings.serve_unlearned
+        return not is_required or self.shared_memory.is_caught_up
 
     async def _follow(self, wakeup: Wakeup) -> None:
         """Serve each snapshot that the learner publishes, or the newest of several, and map what it has written."""
@@ -225,7 +236,10 @@ class Worker:
                 await published.wait()
                 published.clear()
                 wakeup.clear()
+                is_caught_up = self._is_caught_up
                 await self.registry.serve_snapshots()
+                self.registry.is_caught_up = is_caught_up
+                self._publish_readiness()
                 if self.registry.awaits_bases:
                     await self.load_unload.rescan_models()
         finally:

@@ -87,6 +87,16 @@ def fork_learner(path: Path, memory: SharedMemory, wakeup: Wakeup, fault: Fault 
     return process
 
 
+@contextmanager
+def stop_learner(process: int) -> Iterator[None]:
+    """Stop a learner at the end of the block, as the supervisor does."""
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGTERM)
+        os.waitpid(process, 0)
+
+
 def make_streams(path: Path, versions: int) -> None:
     """Make streams without events, and close the log, because no connection may be inherited by a fork."""
     for version in range(1, versions + 1):

@@ -1,10 +1,11 @@
 """A feedback log in memory, the second backend of the conformance suite; its disk never fails."""
 
+import copy
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from service.errors import LogUnsafeError, StreamGoneError
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
@@ -186,6 +187,16 @@ class MemoryLog:
     def write_copy(self, path: Path) -> None:
         """Refuse: there is no file to copy."""
         raise LogUnsafeError(f"a log in memory has no file, so {path.name} is not written")
+
+    def save(self) -> object:
+        """Return everything that is in the log now, for `restore`."""
+        with self._lock:
+            return copy.deepcopy((self._heads, self._stored, self._places, self._opened))
+
+    def restore(self, saved: Any) -> None:
+        """Become the log of an earlier moment, as a server does that has not received later events."""
+        with self._lock:
+            self._heads, self._stored, self._places, self._opened = copy.deepcopy(saved)
 
     def close(self) -> None:
         """See FeedbackLog; the events stay until the object is deleted."""

@@ -2,7 +2,8 @@
 
     200  {"ready":true}
     200  {"ready":true,"learning":false}    learning is on, but the data directory was not writable at the start
-    503  {"ready":false,"error","code"}     not scanned yet, no model, draining, or not learning where that is required
+    503  {"ready":false,"error","code"}     not scanned yet, no model, draining, not learning where that is required, or
+                                            a shared log had more at the start than is served
 
 Readiness is about the start. A fault of the log that comes later changes nothing here: predictions continue, and a load
 balancer that stopped the traffic would also stop the feedback that shows the recovery. Metadata and metrics report it.
@@ -31,6 +32,11 @@ NOT_READY_WITHOUT_LEARNING: Final = _not_ready(
 )
 
 
+NOT_CAUGHT_UP: Final = _not_ready(
+    b'{"ready":false,', "Not ready: the models have not learned yet what the feedback log had at the start."
+)
+
+
 class Health:
     """The health of one worker.
 
@@ -56,5 +62,5 @@ class Health:
         """Return whether this worker takes predictions: scanned, something to serve, not draining."""
         registry = self._registry
         if registry.scanned and registry.now.served and not self._memory.draining:
-            return self._ready
+            return self._ready if registry.is_caught_up else NOT_CAUGHT_UP
         return NOT_READY

@@ -43,6 +43,11 @@ SERVICE: Final = {
     "softstep_learning": MetricSpec(
         "gauge", FLAG, "1 if feedback is stored, 0 if the data directory cannot be used; absent if learning is off."
     ),
+    "softstep_log_forks_total": MetricSpec(
+        "counter",
+        "forks",
+        "How often the log of a model version had other events than were folded; absent if learning is off.",
+    ),
     "softstep_connections": MetricSpec("gauge", "connections", "Open connections."),
     "softstep_connections_limit": MetricSpec("gauge", "connections", "Connections that all workers may hold."),
     "softstep_requests_in_flight": MetricSpec("gauge", "requests", "Requests in progress."),

@@ -7,11 +7,15 @@ again and again, prepares what is new (a first prediction included), and only th
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+from service.errors import SnapshotError
 from service.log_events import logger
 from service.process.heap import trim_heap
+from service.process.shared_memory import SEQ_WAITERS
 from service.serve.models.endpoint import DRIFT, EXPLAIN, FEEDBACK, HISTORY, INFER, PREDICT, PULSE, QUALITY, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
@@ -19,7 +23,7 @@ from service.store.artifact.repository import Repository, RepositoryView, Versio
 from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.mapped_artifacts import MappedArtifacts
 from service.store.directory.snapshot_watcher import SnapshotWatcher
-from service.store.states.snapshots import read_snapshot
+from service.store.states.snapshots import read_fields, read_snapshot
 from service.store.states.state_folder import read_latest
 
 OnChange = Callable[[], None]
@@ -47,12 +51,15 @@ class ModelRegistry:
     Attributes:
         now: What is served at this moment; replaced, never changed.
         scanned: Whether the first scan is done.
+        is_caught_up: Whether all is served that a shared log had when the service started; True for other logs.
         on_change: Called when versions, and with them endpoints, were added or removed.
+        on_wait: Called when a request begins to wait for a seq while no other one waits.
     """
 
     def __init__(self, repository: Repository, artifacts: MappedArtifacts, resources: ModelResources) -> None:
         self.now = LiveModels()
         self.scanned = False
+        self.is_caught_up = True
         self._repository = repository
         self._artifacts = artifacts
         self._resources = resources
@@ -61,8 +68,12 @@ class ModelRegistry:
         self._refused: dict[VersionKey, str | None] = {}
         # Stands for a version whose artifact is valid but cannot be prepared.
         self._unprepared: dict[object, Version] = {}
+        # The file of the newest snapshot of a version whose hash is that of what is served.
+        self._compared: dict[VersionKey, tuple[int, int]] = {}
         self._root_reason: str | None = None
         self.on_change: list[OnChange] = []
+        self.on_wait: list[OnChange] = []
+        self._waiters = 0
         self._waiting: defaultdict[VersionKey, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
 
     async def rescan(self, unloaded: Collection[str], is_asked: Callable[[str], bool] = not_asked) -> None:
@@ -153,7 +164,18 @@ class ModelRegistry:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[key].append((seq, future))
         self._wake(key)
+        if not future.done():
+            self._count_waiters(1)
+            future.add_done_callback(lambda _: self._count_waiters(-1))
         return future
+
+    def _count_waiters(self, change: int) -> None:
+        """Count the requests that wait for a seq, where the learner sees it."""
+        self._waiters += change
+        self._resources.counters.set_gauge(SEQ_WAITERS, self._waiters)
+        if change > 0 and self._waiters == 1:
+            for callback in self.on_wait:
+                callback()
 
     def _wake(self, key: VersionKey) -> None:
         """Resolve the futures that wait for what is served now, and drop those that were cancelled."""
@@ -173,16 +195,31 @@ class ModelRegistry:
         if data is None or watcher is None:
             return newer
         for key, seq in watcher.changed_snapshots().items():
-            served = self.now.served.get(key)
-            if served is not None and seq > served.seq:
+            served, path = self.now.served.get(key), data.stream_folder(*key).snapshots / str(seq)
+            if served is not None and (seq > served.seq or self._replaces(served, seq, path)):
                 try:
-                    newer[key] = served.with_snapshot(seq, read_snapshot(data.stream_folder(*key).snapshots / str(seq)))
+                    newer[key] = served.with_snapshot(seq, read_snapshot(path))
                 except Exception as error:  # noqa: BLE001  # no fault of one state may keep the others from being served
                     # The learner has deleted this one because it has published a newer one, whose wakeup follows.
                     if not isinstance(error.__cause__, FileNotFoundError):
                         logger.event("snapshot_refused", model=key[0], version=key[1], reason=str(error))
                     watcher.recheck(*key)
         return newer
+
+    def _replaces(self, served: ServedModel, seq: int, path: Path) -> bool:
+        """Return whether the newest snapshot, of a seq that is not greater, replaces what is served.
+
+        It does after a fork of the log: an earlier one is the newest then, or another one of the same seq.
+        """
+        if seq < served.seq or served.learned is None:
+            return seq < served.seq
+        with suppress(OSError, SnapshotError):
+            identity = path.stat().st_ino, path.stat().st_mtime_ns
+            if self._compared.get(served.key) != identity:
+                if read_fields(path).get("hash") != served.learned.fields.get("hash"):
+                    return True
+                self._compared[served.key] = identity
+        return False
 
     def _assemble(
         self, view: RepositoryView, served: dict[VersionKey, ServedModel], unloaded: Collection[str]
