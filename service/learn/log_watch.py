@@ -1,4 +1,4 @@
-"""When the learner looks at the log again.
+"""Decide when the learner looks at the log again.
 
 Workers of the same service wake the learner after each commit. So a log to which only they append is looked at then,
 and otherwise only in case a wakeup was lost. Commits of other machines come without a wakeup. A shared log is looked at

@@ -175,7 +175,8 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
     ):
         name = primary.make_database(create_schema).rpartition("/")[2]
         through = primary.address(name, port=relay.port)
-        with replica(iris_models, tmp_path / "a", through, SOFTSTEP_LOG_SECONDS=1) as service:
+        limits = {"SOFTSTEP_LOG_SECONDS": 1, "SOFTSTEP_WAIT_SECONDS": 1}
+        with replica(iris_models, tmp_path / "a", through, **limits) as service:
             teach(service, *range(20), wait=True)
             wait_until(lambda: last_position(standby, name) == last_position(primary, name), SECONDS)
             with primary.paused("walsender"):
@@ -189,7 +190,10 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             wait_until(lambda: metadata(service, "iris")["learner"]["state"] == "held", SECONDS)
             assert predict(service)["seq"] == 26
             assert ready(service) == 200
-            for number in range(8):
+            body = {"id": "kept", "instances": [IRIS], "labels": [1]}
+            wait_until(lambda: post(service, "iris:feedback", body).status_code == 202, SECONDS)
+            assert post(service, "iris:feedback", body, wait=True).status_code == 409
+            for number in range(7):
                 body = {"id": f"kept{number}", "instances": [IRIS], "labels": [number % 3]}
                 wait_until(lambda body=body: post(service, "iris:feedback", body).status_code == 202, SECONDS)
             wait_until(lambda: predict(service)["seq"] == 28, SECONDS)

@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from service.errors import NotReachedError, VersionNotServedError
+from service.errors import LogDamagedError, NotReachedError, VersionNotServedError
 from service.serve.handlers.feedback_context import FeedbackContext
 from service.serve.log.writer import Writer
 from service.serve.models.registry import ModelRegistry
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
-from service.store.log.events import EventLocation
+from service.store.log.events import EventLocation, Position
+from service.store.log.feedback_log import FeedbackLog
 from service.store.states.losses import LossReader
+
+# Pause before it is asked again whether the served state is of the log's chain.
+FORKED_SECONDS: Final = 0.05
 
 
 class EventResponses:
@@ -78,11 +83,35 @@ class EventResponses:
             raise VersionNotServedError(
                 "The event is stored by a version of the model that is not served; load that version to wait for it."
             )
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                for key, seq in seqs.items():
-                    await self._registry.wait_for_seq(key, seq)
-        except TimeoutError:
-            raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None
-        found = await self._writer.call_with_log(lambda log: log.find_ids(name, [id_ for id_, _ in placed]))
-        return [place._replace(removed_by=found[id_].removed_by) for id_, place in placed]
+        until, pause = asyncio.get_running_loop().time() + self._wait_seconds, 0.0
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    if pause:
+                        await asyncio.sleep(pause)
+                    for key, seq in seqs.items():
+                        await self._registry.wait_for_seq(key, seq)
+            except TimeoutError:
+                raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None
+            found = await self._writer.call_with_log(partial(self._find_served, name, placed))
+            if found is not None:
+                return [place._replace(removed_by=found[id_].removed_by) for id_, place in placed]
+            pause = FORKED_SECONDS
+
+    def _find_served(
+        self, name: str, placed: Sequence[tuple[bytes, EventLocation]], log: FeedbackLog
+    ) -> dict[bytes, EventLocation] | None:
+        """Return the events of a model by their ids; None if a state is served whose events the log lacks.
+
+        After a fork of the log such a state has a seq that later events have too, until the learner has gone back.
+        """
+        if log.is_shared:
+            for stream in {place.stream for _, place in placed}:
+                served = self._registry.now.served.get((name, self._writer.version_of(stream)))
+                if served is not None and served.learned is not None:
+                    position = Position(served.seq, bytes.fromhex(served.learned.fields["hash"]))
+                    try:
+                        log.read_checked(stream, position, 0)
+                    except LogDamagedError:
+                        return None
+        return log.find_ids(name, [id_ for id_, _ in placed])

@@ -57,13 +57,16 @@ class SqliteReads:
 
     def read_checked(self, stream: int, since: Position, limit: int) -> list[Event]:
         """See FeedbackLog."""
-        with self._connection.connection() as database, read_transaction(database):
-            found = tables.read_links(database, stream, max(0, since.seq - 1), limit + (since.seq > 0))
-            genesis, last_seq = b"", since.seq
+        after, count = max(0, since.seq - 1), limit + (since.seq > 0)
+        genesis, last_seq = b"", since.seq
+        with self._connection.connection() as database:
+            found = tables.read_links(database, stream, after, count)
             if since.seq == 0 or not found:
-                head = tables.read_head(database, stream)
-                genesis, last_seq = head.stream.genesis, head.seq
-        return [Event(*link[:-1]) for link in check_continues(since, found, genesis, last_seq)]
+                with read_transaction(database):
+                    head = tables.read_head(database, stream)
+                    genesis, last_seq = head.stream.genesis, head.seq
+                    found = tables.read_links(database, stream, after, count)
+        return [Event._make(link[:-1]) for link in check_continues(since, found, genesis, last_seq)]
 
     def moved_streams(self) -> None:
         """See FeedbackLog: a look at every stream costs less than to find out which ones have moved."""
