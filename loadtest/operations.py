@@ -25,6 +25,7 @@ HEADINGS = {
     "tls": "TLS",
     "slow_clients": "Slow clients",
     "limits": "Limits of keys",
+    "grpc": "gRPC",
     "overload": "Overload",
     "history": "The history of answers",
 }

@@ -11,14 +11,17 @@ from service.serve.api.dependencies import Context
 from service.serve.http.server import OtherPort
 from service.serve.watched_files import WatchedFiles
 
-# The state that the connections of gRPC share, and one of them.
-CLASSES: Final = ("service.serve.grpc.grpc_state:GrpcState", "service.serve.grpc.grpc_connection:GrpcConnection")
+# The state that connections share, a connection, and one of a service with an access log.
+CLASSES: Final = (
+    "service.serve.grpc.grpc_state:GrpcState",
+    "service.serve.grpc.grpc_connection:GrpcConnection",
+    "service.serve.grpc.logged_connection:LoggedConnection",
+)
 
 
-def resolve_grpc() -> tuple[Any, Any]:
+def resolve_grpc() -> list[Any]:
     """Return the classes of gRPC; raise SoftstepError if its packages are not installed."""
-    state, connection = (resolve_optional(name, "softstep serve", "grpc") for name in CLASSES)
-    return state, connection
+    return [resolve_optional(name, "SOFTSTEP_GRPC_PORT", "grpc") for name in CLASSES]
 
 
 def make_grpc_port(context: Context, app: ASGIApp, tls: WatchedFiles[ssl.SSLContext] | None) -> OtherPort | None:
@@ -31,5 +34,7 @@ def make_grpc_port(context: Context, app: ASGIApp, tls: WatchedFiles[ssl.SSLCont
     """
     if context.settings.grpc_port is None:
         return None
-    state, connection = resolve_grpc()
-    return OtherPort(partial(connection, state(context.bodies, app, context.health, context.access_log)), tls)
+    state, connection, logged_connection = resolve_grpc()
+    if context.access_log is not None:
+        connection = partial(logged_connection, log=context.access_log)
+    return OtherPort(partial(connection, state(context.bodies, app, context.health)), tls)

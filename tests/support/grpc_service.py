@@ -54,7 +54,7 @@ def grpc_target(service: Service) -> str:
 @contextlib.contextmanager
 def serving_grpc(models: Path, scratch: Path, **options: Any) -> Iterator[GrpcService]:
     """Run a service with gRPC on a free port until the end of the block; the options are those of `serving`."""
-    with serving(models, scratch, SOFTSTEP_GRPC_PORT=0, **options) as service:
+    with serving(models, scratch, **{"SOFTSTEP_GRPC_PORT": 0, **options}) as service:
         yield GrpcService(service, grpc_target(service))
 
 

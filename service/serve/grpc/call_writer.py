@@ -7,6 +7,7 @@
 Source: gRPC over HTTP2, "Responses".
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from ngh2 import NGH2Error
@@ -22,6 +23,7 @@ from service.serve.responses import BROKEN, Header, HttpResponse, error
 
 HEADERS: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 TRAILERS: Final = ((b"grpc-status", b"0"),)
+REQUEST_ID: Final = b"x-request-id"
 SUCCESS: Final = 200
 UNREAD: Final = error("overloaded", "The client does not read its answers; read them before further calls.")
 
@@ -49,55 +51,92 @@ class CallWriter(Http2Session):
             ended: Whether the whole request has arrived.
         """
         body = response.body
-        if response.status != SUCCESS:
-            self._write_error(stream_id, head, response, ended=ended)
-            return
-        session, size = self.session, len(body)
-        try:
-            if session.queued_body_size() + size > self.settings.grpc_unsent_bytes_max:
-                self._write_error(stream_id, head, UNREAD, ended=ended)
-                return
-            session.send_response(stream_id, HEADERS)
-            session.send_data(stream_id, body)
-            session.send_trailers(stream_id, TRAILERS if head.request.request_id is None else self._named(head))
-        except NGH2Error:  # the client has cancelled the call, or the connection is over
-            return
-        self.queued_bytes += size
-        self.server_state.total_requests += 1
-        self.state.worker.counters.statuses[SUCCESS] += 1
+        if response.status != SUCCESS or response.headers or head.request.request_id is not None:
+            self.write_named(stream_id, head, response, self.identify(head, response), ended=ended)
+        elif self._write_success(stream_id, body, TRAILERS):
+            self.server_state.total_requests += 1
+            self.state.worker.counters.statuses[SUCCESS] += 1
 
     @staticmethod
-    def _named(head: CallHead) -> list[Header]:
-        """Return the trailers of a success whose request has an id."""
-        return [*TRAILERS, (b"x-request-id", request_id(head.request.request_id))]
+    def identify(head: CallHead, response: HttpResponse) -> bytes:
+        """Return the id of a request: the one that the application gave it, its own, or a new one."""
+        return dict(response.headers).get(REQUEST_ID) or request_id(head.request.request_id)
 
-    def _write_error(
-        self, stream_id: int, head: CallHead, response: HttpResponse, *, ended: bool, identity: bytes | None = None
-    ) -> None:
-        """Write an error; `identity` is the id of its request if it is known."""
-        identity = identity or request_id(head.request.request_id)
+    def _write_success(self, stream_id: int, body: bytes, trailers: Iterable[Header]) -> bool:
+        """Write a success; return False if its call was cancelled, or if answers wait that the client does not read."""
+        session = self.session
         try:
-            if head.is_grpc:
-                self.session.send_response(stream_id, [*HEADERS, *error_trailers(response, identity)], end_stream=True)
-            else:
-                headers = [
-                    (b":status", b"%d" % response.status),
-                    (b"content-type", response.content_type),
-                    (b"content-length", b"%d" % len(response.body)),
-                    *response.headers,
-                    (b"x-request-id", identity),
-                ]
-                self.session.send_response(stream_id, headers)
-                self.session.send_data(stream_id, response.body, end_stream=True)
+            if session.queued_body_size() + len(body) > self.settings.grpc_unsent_bytes_max:
+                if self._write_error(stream_id, UNREAD, request_id(None)):
+                    self.count_response(UNREAD)
+                return False
+            session.send_response(stream_id, HEADERS)
+            session.send_data(stream_id, body)
+            session.send_trailers(stream_id, trailers)
+        except NGH2Error:  # the client has cancelled the call, or the connection is over
+            return False
+        self.queued_bytes += len(body)
+        return True
+
+    def write_named(
+        self, stream_id: int, head: CallHead, response: HttpResponse, identity: bytes, *, ended: bool = True
+    ) -> None:
+        """Write a response with the id of its request; the arguments are those of `write_response`."""
+        if response.status == SUCCESS:
+            is_written = self._write_success(stream_id, response.body, [*TRAILERS, (REQUEST_ID, identity)])
+        elif head.is_grpc:
+            is_written = self._write_error(stream_id, response, identity)
+        else:
+            is_written = self._write_http(stream_id, response, identity)
+        if is_written:
+            if not ended:
+                self.reset_later(stream_id)
+            self.count_response(response)
+
+    def _write_error(self, stream_id: int, response: HttpResponse, identity: bytes) -> bool:
+        """Write an error; return False if its call was cancelled."""
+        trailers = [*HEADERS, *error_trailers(response, identity)]
+        try:
+            self.session.send_response(stream_id, trailers, end_stream=True)
+        except NGH2Error:  # as above
+            return False
+        return True
+
+    def _write_http(self, stream_id: int, response: HttpResponse, identity: bytes) -> bool:
+        """Write an error to a client that does not speak gRPC; return False if it has cancelled the request."""
+        headers = [
+            (b":status", b"%d" % response.status),
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            *response.headers,
+            (REQUEST_ID, identity),
+        ]
+        try:
+            self.session.send_response(stream_id, headers)
+            self.session.send_data(stream_id, response.body, end_stream=True)
+        except NGH2Error:  # as above
+            return False
+        return True
+
+    def end_stream(self, stream_id: int, head: CallHead, response: HttpResponse) -> None:
+        """End a stream of answers; `response` is the error, or any success."""
+        trailers = list(TRAILERS)
+        if response.status != SUCCESS:
+            trailers = error_trailers(response, self.identify(head, response))
+        try:
+            self.session.send_trailers(stream_id, trailers)
         except NGH2Error:  # as above
             return
-        if not ended:
-            self.reset_later(stream_id)
+        self.count_response(response)
+
+    def count_response(self, response: HttpResponse) -> None:
+        """Count a response, unless the application has done so: then it has an id."""
         self.server_state.total_requests += 1
-        self.state.worker.counters.count_response(response.status, response.code)
+        if REQUEST_ID not in dict(response.headers):
+            self.state.worker.counters.count_response(response.status, response.code)
 
     def write_failure(self, stream_id: int, head: CallHead, failure: BaseException) -> None:
         """Log a fault of the service and answer with the id of that line."""
         identity = request_id(head.request.request_id)
         logger.event("request_failed", exc_info=failure, request_id=identity.decode())
-        self._write_error(stream_id, head, BROKEN, ended=True, identity=identity)
+        self.write_named(stream_id, head, BROKEN, identity)

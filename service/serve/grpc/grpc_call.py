@@ -32,10 +32,11 @@ class GrpcCall:
         held: The bytes of its request that are in memory.
         pending: The response that is being made, or None.
         timer: Ends the call at the client's deadline, or None.
-        is_streaming: Whether messages are answered one by one: its headers were sent.
+        is_streaming: Whether its answers are a stream, whose headers were sent.
+        messages: How many messages of a stream of requests were answered.
     """
 
-    __slots__ = ("_parts", "deadline", "head", "held", "is_streaming", "pending", "stream_id", "timer")
+    __slots__ = ("_parts", "deadline", "head", "held", "is_streaming", "messages", "pending", "stream_id", "timer")
 
     def __init__(self, stream_id: int, head: CallHead, deadline: float) -> None:
         self.stream_id: Final = stream_id
@@ -45,6 +46,7 @@ class GrpcCall:
         self.pending: asyncio.Future[HttpResponse] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.is_streaming = False
+        self.messages = 0
         self._parts: list[bytes] = []
 
     def add(self, data: bytes, bytes_max: int) -> HttpResponse | None:
@@ -94,3 +96,16 @@ def check_frame(data: bytes, size: int, bytes_max: int, *, is_streaming: bool = 
     if length > bytes_max:
         return refusal(body_too_large(bytes_max), V2)
     return TWO_MESSAGES if size > FRAME_BYTES + length and not is_streaming else None
+
+
+def check_message(data: bytes, bytes_max: int) -> HttpResponse | None:
+    """Return the refusal of a request that is not one whole message, or None.
+
+    Args:
+        data: The whole request.
+        bytes_max: The most bytes of a message.
+    """
+    if len(data) < FRAME_BYTES:
+        return NO_MESSAGE
+    refusal = check_frame(data, len(data), bytes_max)
+    return NO_MESSAGE if refusal is None and read_frame(data)[1] != len(data) - FRAME_BYTES else refusal

@@ -11,15 +11,15 @@ from uvicorn.server import ServerState
 
 from service.access.client_certificate import ClientCertificate
 from service.serve.grpc.call_head import CallHead
-from service.serve.grpc.grpc_call import NO_MESSAGE, GrpcCall, check_frame
+from service.serve.grpc.grpc_call import NO_MESSAGE, GrpcCall, check_message
 from service.serve.grpc.grpc_state import GrpcState
+from service.serve.grpc.health_answers import WATCH
 from service.serve.grpc.infer_plan import InferPlans
-from service.serve.grpc.message_framing import FRAME_BYTES
-from service.serve.grpc.open_calls import OpenCalls
+from service.serve.grpc.streamed_calls import MESSAGE_BYTES_MAX, STREAMED_PATHS, StreamedCalls
 from service.serve.grpc.unary_calls import MODEL_INFER, UNARY_PATHS, UnaryCalls
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.host_header import is_host, is_loopback_host
-from service.serve.responses import Header, error
+from service.serve.responses import Header, HttpResponse, error
 
 # Heads that a connection remembers, and the longest: a client has few methods and keys.
 HEADS_MAX: Final = 8
@@ -32,16 +32,20 @@ NOT_LOCAL: Final = error(
     "host_not_permitted",
     "Without keys this service answers calls for localhost only; use that name, or have its operator create a key.",
 )
+KNOWN_PATHS: Final = UNARY_PATHS | STREAMED_PATHS
 STREAM_INFER: Final = MODEL_INFER.replace(b"Model", b"ModelStream")
 
 
-class GrpcConnection(OpenCalls):
+class GrpcConnection(StreamedCalls):
     """The connection of a gRPC client.
 
     Args:
         state: The state that connections share.
         server_state: The connections and tasks of uvicorn's server.
         certificate: The verified certificate of the client, or None.
+
+    Attributes:
+        client: The address of the client, if it is known.
     """
 
     def __init__(self, state: GrpcState, server_state: ServerState, certificate: ClientCertificate | None) -> None:
@@ -51,7 +55,7 @@ class GrpcConnection(OpenCalls):
         self._unary: Final = UnaryCalls(state, cast("set[asyncio.Task[Any]]", server_state.tasks))
         self._heads: Final[dict[tuple[Header, ...], CallHead]] = {}
         self._plans: Final[dict[tuple[object, ...], InferPlans]] = {}
-        self._client: tuple[str, int] | None = None
+        self.client: tuple[str, int] | None = None
         self._has_calls = False
 
     # Callbacks of the transport
@@ -59,15 +63,15 @@ class GrpcConnection(OpenCalls):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept a connection, or close it at once if there are too many."""
         address = transport.get_extra_info("peername")
-        self._client = (str(address[0]), int(address[1])) if address else None
+        self.client = (str(address[0]), int(address[1])) if address else None
         self.server_state.connections.add(cast("Any", self))
-        super().connection_made(transport)
         if not self.state.worker.admission.enter(self._peer):
-            self.transport.abort()
+            cast("asyncio.Transport", transport).abort()
+        super().connection_made(transport)
 
     @property
     def _peer(self) -> str | None:
-        return None if self._client is None else self._client[0]
+        return None if self.client is None else self.client[0]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's own
         """Release what the connection held, and drop its calls."""
@@ -86,7 +90,7 @@ class GrpcConnection(OpenCalls):
         for event in events:
             kind = type(event)
             if kind is RequestReceived:
-                self._begin(cast("RequestReceived", event))
+                self.begin(cast("RequestReceived", event))
             elif kind is DataReceived:
                 part = cast("DataReceived", event)
                 call = opened.get(part.stream_id)
@@ -106,15 +110,19 @@ class GrpcConnection(OpenCalls):
     def _handle_other(self, event: Event) -> None:
         """Handle an event that is neither the head nor a part of a request."""
         if isinstance(event, StreamClosed):
-            call = self.open.pop(event.stream_id, None)
-            if call is not None:
-                self.drop(call)
+            self.forget_stream(event.stream_id)
         elif isinstance(event, TrailersReceived):
             self.end_request(event.stream_id)
         elif isinstance(event, PingAcknowledged):
             self.end_notice(event.opaque_data)
 
-    def _begin(self, event: RequestReceived) -> None:
+    def forget_stream(self, stream_id: int) -> None:
+        """Forget a call that is closed; if it is not answered, its client has cancelled it."""
+        call = self.open.pop(stream_id, None)
+        if call is not None:
+            self.drop(call)
+
+    def begin(self, event: RequestReceived) -> None:
         """Begin a call, or refuse it."""
         head = self._heads.get(event.headers)
         if head is None:
@@ -128,18 +136,21 @@ class GrpcConnection(OpenCalls):
         """Check the head of a call; remember it if it is that of a prediction."""
         self._has_calls = True
         head = CallHead(headers, self._certificate)
-        if head.refusal is None and head.path not in UNARY_PATHS:
+        if head.refusal is None and head.path not in KNOWN_PATHS:
             head.refusal = NO_STREAM if head.path == STREAM_INFER else UNKNOWN_METHOD
         if head.refusal is None and not is_host(head.request.host or b""):
             head.refusal = WRONG_HOST
-        if head.refusal is None and head.path == MODEL_INFER:
+        if head.refusal is None and head.path in STREAMED_PATHS:
+            head.refusal = self._refuse_other_host(head) or self.refuse_stream(head)
+        elif head.refusal is None and head.path == MODEL_INFER:
             self._remember(headers, head)
         return head
 
     def _remember(self, headers: tuple[Header, ...], head: CallHead) -> None:
         """Remember the head of a prediction; those that differ in their ids and times share their requests."""
-        if len(self._heads) >= HEADS_MAX or len(self._plans) >= HEADS_MAX:
-            self._forget()
+        for table in (self._heads, self._plans):
+            if len(table) >= HEADS_MAX:
+                table.clear()
         key = head.request._replace(request_id=None)[:-1]  # without the query, which gRPC has not
         plans = self._plans.get(key)
         if plans is None or plans.generation != self.state.generation:
@@ -169,21 +180,35 @@ class GrpcConnection(OpenCalls):
                     if plan is not None:
                         self.respond(stream_id, call, plan.respond(data))
                         return
-            self.respond(stream_id, call, self._answer(head, data))
+            if head.path in STREAMED_PATHS:
+                self._complete_stream(stream_id, call, data)
+            else:
+                self.respond(stream_id, call, self._answer(head, data))
         except Exception as failure:  # noqa: BLE001  # logged with the request's id
             self.open.pop(stream_id, None)
             self.drop(call)
             self.write_failure(stream_id, head, failure)
 
+    def _complete_stream(self, stream_id: int, call: CallHead | GrpcCall, data: bytes) -> None:
+        """Answer a call whose answers are a stream, and whose whole request has arrived."""
+        head = call if isinstance(call, CallHead) else call.head
+        if head.path != WATCH:
+            self.receive_part(stream_id, call, data, ended=True)
+            return
+        refusal = check_message(data, MESSAGE_BYTES_MAX)
+        if refusal is None:
+            self.begin_watch(stream_id, call, data)
+        else:
+            self.respond(stream_id, call, refusal)
+
     def _answer(self, head: CallHead, data: bytes) -> PendingResponse:
         """Return the response to a request that is not remembered."""
-        if len(data) < FRAME_BYTES:
-            return NO_MESSAGE
-        refusal = check_frame(data, len(data), self.settings.body_bytes_max)
+        refusal = check_message(data, self.settings.body_bytes_max)
         if refusal is not None:
             return refusal
-        if int.from_bytes(data[1:FRAME_BYTES], "big") != len(data) - FRAME_BYTES:
-            return NO_MESSAGE
-        if self.state.worker.is_local and not is_loopback_host(head.request.host or b""):
-            return NOT_LOCAL
-        return self._unary.respond(head, data, self._client)
+        return self._refuse_other_host(head) or self._unary.respond(head, data, self.client)
+
+    def _refuse_other_host(self, head: CallHead) -> HttpResponse | None:
+        """Return the refusal of a call for another machine's name, if only this machine's are answered."""
+        is_other = self.state.worker.is_local and not is_loopback_host(head.request.host or b"")
+        return NOT_LOCAL if is_other else None

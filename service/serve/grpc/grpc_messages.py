@@ -10,7 +10,10 @@ from typing import Any, Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+
+from service.errors import MalformedError
 
 DESCRIPTORS: Final = Path(__file__).parent / "protos" / "messages.binpb"
 
@@ -45,6 +48,14 @@ POOL: Final = _fill_pool()
 def message_class(name: str) -> MessageClass:
     """Return the class of the messages with this full name; raise KeyError if there is none."""
     return GetMessageClass(POOL.FindMessageTypeByName(name))
+
+
+def parse_message(kind: MessageClass, data: bytes) -> Message:
+    """Return a message of a class; raise MalformedError if the bytes are none."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise MalformedError("The message is not of the method's type; check the .proto of the client.") from None
 
 
 InferRequest: Final = message_class("inference.ModelInferRequest")

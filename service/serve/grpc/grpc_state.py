@@ -4,7 +4,6 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from service.logs import AccessLog
 from service.serve.grpc.http2_session import make_configuration
 from service.serve.grpc.worker_state import WorkerState
 from service.serve.handlers.health import Health
@@ -17,24 +16,21 @@ class GrpcState:
         worker: The state that they share with the connections of HTTP.
         app: The application, which answers the calls that are not for predictions.
         health: Whether the service is ready.
-        access_log: Where each response gets a line, or None.
 
     Attributes:
         worker: As above.
         app: As above.
         health: As above.
-        access_log: As above.
         is_public: Whether the calls of feedback and administration are on another port.
         scheme: The scheme of the port, "http" or "https".
         configuration: The limits of libnghttp2.
         generation: The number of the state of models and keys; what was remembered in an earlier one no longer holds.
     """
 
-    def __init__(self, worker: WorkerState, app: ASGIApp, health: Health, access_log: AccessLog | None) -> None:
+    def __init__(self, worker: WorkerState, app: ASGIApp, health: Health) -> None:
         self.worker: Final = worker
         self.app: Final = app
         self.health: Final = health
-        self.access_log: Final = access_log
         self.is_public: Final = worker.settings.admin_port is not None
         self.scheme: Final = "http" if worker.settings.tls_certificate is None else "https"
         self.configuration: Final = make_configuration(worker.settings)

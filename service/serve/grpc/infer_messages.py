@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from service.errors import MalformedError, UnacceptableError
-from service.serve.grpc.grpc_messages import InferRequest, InferResponse, Message
+from service.serve.grpc.grpc_messages import InferResponse, Message
 from service.serve.grpc.message_framing import frame_message
 from service.serve.responses import TENSOR_HEADER, HttpResponse
 from service.serve.wire.oip_inputs import BOOL, DATATYPES
@@ -48,14 +48,6 @@ class InferBody(NamedTuple):
         """Return the body, and the value of Inference-Header-Content-Length."""
         text = orjson.dumps(self.document)
         return b"".join((text, *self.tensors)), b"%d" % len(text)
-
-
-def parse_request(message: bytes) -> Message:
-    """Return a request; raise MalformedError if the bytes are none."""
-    try:
-        return InferRequest.FromString(message)
-    except ValueError:  # protobuf's DecodeError is one
-        raise MalformedError("The message is no ModelInferRequest; check the .proto of the client.") from None
 
 
 def translate_request(request: Message) -> InferBody:

@@ -7,11 +7,13 @@ A client sends the same bytes before the numbers again and again, so they are pa
 has no id, the numbers of one input come last, and it asks for probabilities alone. Its sender has no limits.
 """
 
+import sys
 from time import perf_counter_ns
 from typing import Final, cast
 
 from service.access.principal import NO_LIMITS
-from service.serve.grpc.grpc_messages import InferRequest, InferResponse, Message
+from service.errors import MalformedError
+from service.serve.grpc.grpc_messages import InferRequest, InferResponse, Message, parse_message
 from service.serve.grpc.infer_messages import InferBody
 from service.serve.grpc.message_framing import FRAME_BYTES, frame_message
 from service.serve.handlers.classify import REFUSALS, classify, failed
@@ -29,6 +31,7 @@ PREFIX_BYTES_MAX: Final = 1024
 PLANS_MAX: Final = 16
 # A larger request waits for its turn, and a plan waits for none.
 PLANNED_BYTES_MAX: Final = 1 << 16
+IS_LITTLE: Final = sys.byteorder == "little"
 OTHER_BYTE: Final = bytes(range(255, -1, -1))
 
 
@@ -78,8 +81,8 @@ class InferPlan:
 
 def _encode(served: ServedModel, classified: Classification, plan: InferPlan) -> HttpResponse:
     P = classified[0]
-    little = P.dtype.newbyteorder("<")
-    return HttpResponse(200, plan.start_of(served) + P.astype(little, copy=False).tobytes(), BINARY)
+    numbers = P.tobytes() if IS_LITTLE else P.astype(P.dtype.newbyteorder("<")).tobytes()
+    return HttpResponse(200, plan.start_of(served) + numbers, BINARY)
 
 
 def _answer_start(served: ServedModel, n_rows: int) -> bytes:
@@ -127,8 +130,8 @@ def make_plan(
     # Only if the numbers come last, other numbers in their place are the contents of an otherwise equal request.
     other = body.tensors[0].translate(OTHER_BYTE)
     try:
-        changed = InferRequest.FromString(prefix[FRAME_BYTES:] + other)
-    except ValueError:
+        changed = parse_message(InferRequest, prefix[FRAME_BYTES:] + other)
+    except MalformedError:
         return None
     if list(changed.raw_input_contents) != [other]:
         return None

@@ -101,7 +101,7 @@ class OpenCalls(CallWriter):
         if refusal is None and worker.is_full(0, len(self.server_state.tasks)):
             refusal = OVERLOADED
         if refusal is not None:
-            self._end(call, refusal, ended=ended)
+            self.end(call, refusal, ended=ended)
         elif ended:
             self.end_request(stream_id)
 
@@ -115,14 +115,17 @@ class OpenCalls(CallWriter):
 
     def _end_late(self, call: GrpcCall) -> None:
         """End a call at the client's deadline."""
-        self._end(call, LATE, ended=call.deadline == NEVER)
+        self.end(call, LATE, ended=call.deadline == NEVER)
         self.end_calls()
 
-    def _end(self, call: GrpcCall, response: HttpResponse, *, ended: bool) -> None:
-        """End a call before its answer is made, or before its request is complete."""
+    def end(self, call: GrpcCall, response: HttpResponse, *, ended: bool) -> None:
+        """End a call before its answer is made, or before its request is complete; or end its stream of answers."""
         if self.open.pop(call.stream_id, None) is not None:
             self.drop(call)
-            self.write_response(call.stream_id, call.head, response, ended=ended)
+            if call.is_streaming:
+                self.end_stream(call.stream_id, call.head, response)
+            else:
+                self.write_response(call.stream_id, call.head, response, ended=ended)
 
     def drop(self, call: CallHead | GrpcCall) -> None:
         """Release a call that is over, and stop to make its answer."""
@@ -141,7 +144,7 @@ class OpenCalls(CallWriter):
         """Whether the connection's time is over; calls whose requests take too long end before."""
         late = [call for call in self.open.values() if isinstance(call, GrpcCall) and call.deadline < now]
         for call in late:
-            self._end(call, SLOW, ended=False)
+            self.end(call, SLOW, ended=False)
         if late:
             self.end_calls()
         return super().is_late(now)

@@ -119,7 +119,7 @@ ROUTE_CALLS: Final = {
 
 
 def translate_answer(call: RouteCall, response: HttpResponse) -> HttpResponse:
-    """Return a response whose body is the framed message; an error stays as it is.
+    """Return a response whose body is the framed message, with the headers of the application's; an error as it is.
 
     A model that is unknown or not served is an error of most calls, and the answer of ModelReady.
     """
@@ -127,10 +127,10 @@ def translate_answer(call: RouteCall, response: HttpResponse) -> HttpResponse:
     if response.status != 200:  # noqa: PLR2004  # the status of every success
         if "ready" not in answer.DESCRIPTOR.fields_by_name or response.code not in MISSING:
             return response
-        return HttpResponse(200, frame_message(answer.SerializeToString()))
+        return response._replace(status=200, body=frame_message(answer.SerializeToString()), code="")
     document: Any = orjson.loads(response.body)
     ParseDict({call.field: document} if call.field else document, answer, ignore_unknown_fields=True)
-    return HttpResponse(200, frame_message(answer.SerializeToString()))
+    return response._replace(body=frame_message(answer.SerializeToString()))
 
 
 async def ask_application(  # the parts of a scope

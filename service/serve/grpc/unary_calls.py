@@ -6,25 +6,24 @@ from functools import partial
 from typing import Any, Final
 
 from service.access.scopes import Scope
-from service.errors import SoftstepError
+from service.errors import MalformedError, SoftstepError
 from service.serve.grpc.call_head import CallHead
-from service.serve.grpc.grpc_messages import INFERENCE, MessageClass, message_class
+from service.serve.grpc.grpc_messages import INFERENCE, InferRequest, MessageClass, message_class, parse_message
 from service.serve.grpc.grpc_state import GrpcState
 from service.serve.grpc.health_answers import HEALTH_CALLS
-from service.serve.grpc.infer_messages import parse_request, translate_request, translate_response
+from service.serve.grpc.infer_messages import translate_request, translate_response
 from service.serve.grpc.infer_plan import make_plan
 from service.serve.grpc.message_framing import FRAME_BYTES, frame_message
 from service.serve.grpc.route_calls import ROUTE_CALLS, RouteCall, ask_application, translate_answer
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.turns import LARGE_BINARY_BYTES
 from service.serve.models.endpoint import INFER, Endpoint
-from service.serve.responses import BINARY, OVERLOADED, V2, HttpResponse, RequestHead, error, refusal
+from service.serve.responses import BINARY, OVERLOADED, V2, HttpResponse, RequestHead, refusal
 
 MODEL_INFER: Final = f"/{INFERENCE}/ModelInfer".encode()
 SERVER_LIVE: Final = f"/{INFERENCE}/ServerLive".encode()
 SERVER_READY: Final = f"/{INFERENCE}/ServerReady".encode()
 SUCCESS: Final = 200
-MALFORMED: Final = error("malformed_body", "The message is not of the method's type; check the .proto of the client.")
 
 # The probes of gRPC, and the classes of their requests.
 PROBES: Final[Mapping[bytes, MessageClass]] = {
@@ -79,9 +78,9 @@ class UnaryCalls:
         health = self._state.health
         is_ready = health.ready().status == SUCCESS
         try:
-            request = PROBES[path].FromString(message)
-        except ValueError:
-            return MALFORMED
+            request = parse_message(PROBES[path], message)
+        except MalformedError as reason:
+            return refusal(reason, V2)
         if path in HEALTH_CALLS:
             return HEALTH_CALLS[path].answer(request, is_ready=is_ready)
         answer = _LIVE if path == SERVER_LIVE else _READY[is_ready]
@@ -96,7 +95,7 @@ class UnaryCalls:
 
     def _infer_or_raise(self, head: CallHead, data: bytes) -> PendingResponse:
         dispatcher = self._state.worker.dispatcher
-        request = parse_request(data[FRAME_BYTES:])
+        request = parse_message(InferRequest, data[FRAME_BYTES:])
         endpoint = self._find(head.request, request.model_name, request.model_version)
         checked = dispatcher.check(endpoint, head.request, len(data))
         if isinstance(checked, HttpResponse):
@@ -133,9 +132,7 @@ class UnaryCalls:
         """Have the application answer a call."""
         state = self._state
         try:
-            http = call.translate(call.request.FromString(message), state.worker.registry.now)
-        except ValueError:
-            return MALFORMED
+            http = call.translate(parse_message(call.request, message), state.worker.registry.now)
         except SoftstepError as reason:
             return refusal(reason, V2)
         asking = ask_application(state.app, http, head, client, state.scheme, is_public=state.is_public)
