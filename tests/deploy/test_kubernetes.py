@@ -327,6 +327,20 @@ def test_a_certificate_and_an_admin_port_reach_the_pod() -> None:
     assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["http", "admin"]
 
 
+def test_a_port_of_grpc_reaches_the_pod() -> None:
+    """The setting, the ports of the pod and of its Service, and the NetworkPolicy agree."""
+    objects = render_all(learning=True, grpcPort={"enabled": True})
+    (workload,) = [each for each in objects if each["kind"] == "StatefulSet"]
+    container = workload["spec"]["template"]["spec"]["containers"][0]
+    settings = settings_of(container)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": settings.port, "grpc": settings.grpc_port}
+    services = [each for each in objects if each["kind"] == "Service"]
+    assert {"name": "grpc", "port": 9000, "targetPort": "grpc"} in services[0]["spec"]["ports"]
+    (policy,) = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["http", "grpc"]
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -334,6 +348,7 @@ def test_a_certificate_and_an_admin_port_reach_the_pod() -> None:
         {"image": {"repository": "softstep", "tag": "latest"}},
         {"settings": {"WORKERS": "1"}},
         {"settings": {"SOFTSTEP_PORT": "9000"}},
+        {"settings": {"SOFTSTEP_GRPC_PORT": "9000"}},
         {"settings": {"SOFTSTEP_KEYS_FILE": "/data/keys.json"}},
         {"replicas": 0},
         {"persistence": {"size": "large"}},

@@ -27,6 +27,7 @@ from tests.support.certificates import Authority
 from tests.support.grpc_service import GrpcCalls, GrpcService, grpc_calls, serving_grpc
 from tests.support.http2_client import Http2Client, call_headers
 from tests.support.paths import ROOT, SHIPPED
+from tests.support.running_service import NO_TLS
 from tests.support.waiting import SECONDS, wait_until
 
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], "<f4")
@@ -172,7 +173,7 @@ def test_responses_are_counted_once(keys: Keys) -> None:
     """By the status of the same HTTP response, whoever answers."""
 
     def count(status: int) -> int:
-        text = httpx.get(f"{keys.running.service.url}/metrics").text
+        text = httpx.get(f"{keys.running.service.url}/metrics", verify=NO_TLS).text
         name = f'softstep_http_responses_total{{status="{status}"}} '
         return int(float(next((line.split()[1] for line in text.splitlines() if line.startswith(name)), "0")))
 
@@ -219,11 +220,11 @@ def test_answers_follow_what_is_learned(tmp_path: Path) -> None:
         for seq in range(1, 4):
             feedback = {"instances": ROW.tolist(), "labels": ["virginica"]}
             url = f"{running.service.url}/v1/models/iris:feedback?wait=true"
-            assert httpx.post(url, json=feedback, timeout=SECONDS).status_code == 200
+            assert httpx.post(url, json=feedback, timeout=SECONDS, verify=NO_TLS).status_code == 200
             answer = calls.ask("ModelInfer", infer_request()).message
             assert answer.parameters["seq"].int64_param == seq
             body = {"instances": ROW.tolist()}
-            response = httpx.post(f"{running.service.url}/v1/models/iris:predict", json=body).json()
+            response = httpx.post(f"{running.service.url}/v1/models/iris:predict", json=body, verify=NO_TLS).json()
             found = np.frombuffer(answer.raw_output_contents[0], "<f4")
             assert found.tolist() == np.array(response["predictions"][0], "<f4").tolist()
             assert answer.raw_output_contents[0] != first.raw_output_contents[0]

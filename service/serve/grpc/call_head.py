@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = b"application/grpc"
 TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-IDENTITY: Final = b"identity"
 # Headers with which a proxy could check one key, and the service use another one.
 KEY_FIELDS: Final = (b"authorization", b"x-api-key")
 POST: Final = b"POST"
@@ -37,13 +36,12 @@ class CallHead:
         headers: All its headers in their order, with those of HTTP/2.
         request: The headers that an answer depends on.
         seconds: The time that the client waits for the answer, or None.
-        encoding: How compressed messages are compressed.
         is_grpc: Whether the client speaks gRPC; else a refusal has the form of HTTP.
         refusal: Why the call is refused, or None.
         plans: The requests of ModelInfer that are remembered for this head.
     """
 
-    __slots__ = ("encoding", "headers", "is_grpc", "path", "plans", "refusal", "request", "seconds")
+    __slots__ = ("headers", "is_grpc", "path", "plans", "refusal", "request", "seconds")
 
     def __init__(self, headers: Sequence[Header], certificate: ClientCertificate | None) -> None:
         fields = dict(headers)
@@ -53,7 +51,6 @@ class CallHead:
         self.request: Final = RequestHead.of(fields)._replace(
             content_type=None, tensor_header=None, host=host, certificate=certificate
         )
-        self.encoding: Final = fields.get(b"grpc-encoding", IDENTITY)
         self.seconds: float | None = None
         self.plans: InferPlans | None = None
         content_type = fields.get(b"content-type", b"").lower()

@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 import orjson
 
-from service.serve.error_codes import ERROR_CODES
 from service.serve.responses import JSON, Header, HttpResponse
 
 OK_STATUS: Final = 200
 # The visible characters of ASCII that `quote` would replace, other than the percent sign; a space stays too.
 UNQUOTED: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+
+# The code of a compressed message; the client learns how to send it.
+COMPRESSED_CODE: Final = "unsupported_encoding"
 
 
 class GrpcStatus(IntEnum):
@@ -88,6 +90,8 @@ def error_trailers(response: HttpResponse, request_id: bytes) -> list[Header]:
         (b"grpc-message", quote(sentence, safe=UNQUOTED).encode()),
         (b"x-request-id", request_id),
     ]
+    if response.code == COMPRESSED_CODE:
+        trailers.append((b"grpc-accept-encoding", b"identity"))
     if response.code:
         trailers.append((b"softstep-code", response.code.encode()))
     seconds = dict(response.headers).get(b"retry-after")
@@ -99,8 +103,3 @@ def error_trailers(response: HttpResponse, request_id: bytes) -> list[Header]:
 def uncoded_error(status: int, sentence: str) -> HttpResponse:
     """Return the response of an error that gRPC alone has, so that no code of HTTP names it."""
     return HttpResponse(status, orjson.dumps({"error": sentence}), JSON)
-
-
-def statuses_of_codes() -> dict[str, GrpcStatus]:
-    """Return the status of each error code."""
-    return {code: STATUS_OF_CODE.get(code) or STATUS_OF_HTTP[row.status] for code, row in ERROR_CODES.items()}

@@ -1,6 +1,8 @@
 """The calls of one connection that are in progress, within the limits of their requests and of their times.
 
-open    their streams: the head alone until the call has to wait, then a GrpcCall
+    open    their streams: the head alone until the call has to wait, then a GrpcCall
+
+Most calls are answered in the turn of the event loop in which they arrive, and never wait.
 """
 
 import asyncio

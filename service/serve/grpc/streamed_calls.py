@@ -1,7 +1,9 @@
 """The calls of one connection whose answers are streams: Watch of the health protocol, and server reflection.
 
-Watch                   the status at once, and again when it changes, until the client or the service ends it
-ServerReflectionInfo    an answer to each message, until the client ends its own stream
+    Watch                   the status at once, and again when it changes, until the client or the service ends it
+    ServerReflectionInfo    an answer to each message, until the client ends its own stream
+
+The first is sent ten times a second at most, when the server looks at its connections.
 """
 
 import contextlib

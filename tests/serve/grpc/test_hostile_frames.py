@@ -26,6 +26,7 @@ from tests.support.http2_client import (
     END_STREAM,
     GOAWAY,
     HEADERS,
+    INFER,
     PING,
     PREFACE,
     RST_STREAM,
@@ -38,14 +39,16 @@ from tests.support.http2_client import (
     read_frames,
 )
 from tests.support.processes import workers
+from tests.support.running_service import NO_TLS
 from tests.support.waiting import SECONDS, wait_until
 
 MiB = 1 << 20
 BODY_MAX = 1 * MiB
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], "<f4")
 # The head of a call, without HPACK's dynamic table: names and values as they are.
-HEAD = b"".join(
-    b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in call_headers("/x/y")
+HEAD, INFER_HEAD = (
+    b"".join(b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in call_headers(path))
+    for path in ("/x/y", INFER)
 )
 
 
@@ -92,7 +95,7 @@ def resident_bytes(process: int) -> int:
 
 def metric(service: GrpcService, name: str) -> float:
     """Return the value of a gauge."""
-    text = httpx.get(f"{service.service.url}/metrics").text
+    text = httpx.get(f"{service.service.url}/metrics", verify=NO_TLS).text
     return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
@@ -259,6 +262,20 @@ def test_rapid_resets_close_the_connection(hostile: GrpcService) -> None:
     assert frames[-1][0] == GOAWAY
     answered = {stream for kind, _, stream, _ in frames if kind == HEADERS}
     assert len(answered) < 1000
+
+
+def test_streams_that_a_client_has_the_server_reset_are_bounded(hostile: GrpcService) -> None:
+    """Faults of a stream end its call, and their number is limited too (CVE-2025-8671)."""
+    with raw_client(hostile.address) as end:
+        for number in range(20_000):
+            stream = 2 * number + 1
+            begun = frame(HEADERS, END_HEADERS, stream, INFER_HEAD) + frame(DATA, 0, stream, REQUEST[:9])
+            with contextlib.suppress(OSError):
+                end.sendall(begun + frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0)))
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_WR)
+        frames = read_frames(end)
+    assert frames[-1][0] == GOAWAY
 
 
 def test_calls_that_are_cancelled_in_time_are_no_attack(hostile: GrpcService) -> None:

@@ -17,6 +17,7 @@ from service.serve.grpc.grpc_messages import InferRequest, Message
 from service.serve.grpc.infer_messages import CONTENTS
 from tests.support.budgets import examples
 from tests.support.grpc_service import GrpcAnswer, GrpcCalls, GrpcService, grpc_calls
+from tests.support.running_service import NO_TLS
 
 WIDTHS = {"iris": 4, "digits": 64, "double": 3, "ovr": 4, "tags": 3, "network": 3, "platt": 4}
 DTYPES = {
@@ -26,6 +27,7 @@ DTYPES = {
 OUTPUTS = ("probabilities", "labels", "logits")
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], "<f4")
 HEADER = "inference-header-content-length"
+CLIENT = httpx.Client(verify=NO_TLS)
 
 
 def infer_request(X: Any, datatype: str = "FP32", model: str = "iris", *, raw: bool = True, **fields: Any) -> Message:
@@ -71,7 +73,7 @@ def ask_http(url: str, request: Message) -> httpx.Response:
     text = orjson.dumps(document)
     version = f"/versions/{request.model_version}" if request.model_version else ""
     path = f"{url}/v2/models/{request.model_name}{version}/infer"
-    return httpx.post(path, content=text + b"".join(parts), headers={HEADER: str(len(text))})
+    return CLIENT.post(path, content=text + b"".join(parts), headers={HEADER: str(len(text))})
 
 
 def check_equal(answer: GrpcAnswer, response: httpx.Response) -> None:
@@ -125,6 +127,13 @@ def requests(draw: st.DrawFn) -> Message:
     return request
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _http_client() -> Iterator[None]:
+    """Close the connections of all tests at their end."""
+    with CLIENT:
+        yield
+
+
 @pytest.fixture(scope="module")
 def channel(grpc_service: GrpcService) -> Iterator[GrpcCalls]:
     """One channel for all examples."""
@@ -133,7 +142,7 @@ def channel(grpc_service: GrpcService) -> Iterator[GrpcCalls]:
 
 
 @given(drawn=requests())
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 def test_answers_are_those_of_http(grpc_service: GrpcService, channel: GrpcCalls, drawn: Message) -> None:
     """Tensors, state, ids and errors are equal; so are they when the request comes again with other numbers."""
     for _ in range(2):
