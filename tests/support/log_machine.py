@@ -180,7 +180,7 @@ class LogMachine(RuleBasedStateMachine):
     def classes(self, at: int, id_: bytes) -> None:
         self.ask(at, Kind.CLASSES, b"c" + id_, dump_classes(["x"]))
 
-    def append_with_fault(self, at: int, id_: bytes, fail: Callable[[], None]) -> None:
+    def append_with_fault(self, at: int, id_: bytes, fail: Callable[[], object]) -> None:
         """Append feedback while the log fails, or not; a retry gets one seq in either case."""
         healthy = self.append
 

@@ -44,7 +44,9 @@ DEFAULT_COPIES: Final = 2
 DEFAULT_SECONDS: Final = 5.0
 # Enough for speed, few enough that a deadline is far away.
 PURGE_EVENTS: Final = 4096
-# Between two looks whether an older transaction has ended, in seconds.
+# For how long older transactions may take to end, and the pause between two looks, in seconds. The learner waits
+# meanwhile, and tries again later.
+READERS_SECONDS: Final = 0.2
 READERS_PAUSE: Final = 0.02
 # A table that was never vacuumed is read as a whole, for which only the learner waits.
 VACUUM_SECONDS: Final = 600.0
@@ -76,7 +78,6 @@ class PostgresLog(PostgresReads):
     ) -> None:
         super().__init__(PostgresConnection(address, copies, seconds))
         self.files: Final = PostgresFiles(self._connection)
-        self._seconds = seconds
         self._appender = PostgresAppender(self._connection, optimistic=optimistic)
 
     def begin(self) -> bool:
@@ -161,7 +162,7 @@ class PostgresLog(PostgresReads):
         with self._connection.call():
             ((next_transaction,),) = self._connection.query(SELECT_NEXT_TRANSACTION)
             older = Statement(SELECT_OLDER_READERS, (pack_integer(next_transaction),))
-            until = time.monotonic() + self._seconds / 2
+            until = time.monotonic() + READERS_SECONDS
             while self._connection.query(older) == [(True,)]:
                 if time.monotonic() > until:
                     raise LogUnavailableError("an older transaction or a replication slot still reads forgotten events")

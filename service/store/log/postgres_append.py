@@ -144,7 +144,7 @@ class PostgresAppender:
         self._connection.commit(*self._batch_statements(batch, freed))
         self._heads |= heads
         for number, head in heads.items():
-            # A lineage that the batch has not needed stays as it is.
+            # A lineage that the batch has not needed is as it was.
             if head.lineage is not None and head.lineage_seq >= first_seqs[number]:
                 self._lineages[number] = head.lineage, Position(head.seq, head.hash)
             elif number in self._taken:
@@ -172,26 +172,28 @@ class PostgresAppender:
             of the memory until its batch is committed, because the batch changes it.
         """
         models = {model for model, _ in names}
-        ours = [number for number in self._lineages if self._streams[number].model in models]
-        self._taken = {number: self._lineages.pop(number) for number in ours}
+        known = {
+            number: (lineage, position)
+            for number, (lineage, position) in self._lineages.items()
+            if self._streams[number].model in models
+        }
         keys = self._pack_keys(names)
         _, locked, found, others, intact = self._connection.run(
             BEGIN,
             select_heads(numbers, lock=True),
             Statement(SELECT_ROWS, (keys,)),
             Statement(SELECT_HEADS_OF_KEYS, (keys,)),
-            select_positions((number, position) for number, (_, position) in self._taken.items()),
+            select_positions((number, position) for number, (_, position) in known.items()),
         )
         rows_of = self._connection.rows
         heads = {row[0]: head_of(row) for row in [*rows_of(others), *rows_of(locked)]}
         positions = {position for (position,) in rows_of(intact)}
-        self._taken = {
-            number: (lineage, position)
-            for number, (lineage, position) in self._taken.items()
-            if number in heads and (number << SEQ_BITS | position.seq in positions or not position.seq)
-        }
-        for number, (lineage, position) in self._taken.items():
-            heads[number].lineage, heads[number].lineage_seq = lineage, position.seq
+        self._taken = {}
+        for number in known.keys() & heads.keys():
+            lineage, position = self._lineages.pop(number)
+            if number << SEQ_BITS | position.seq in positions or position.seq == 0:
+                self._taken[number] = lineage, position
+                heads[number].lineage, heads[number].lineage_seq = lineage, position.seq
         return heads, rows_of(found)
 
     def _read_lineages(self, streams: Sequence[Stream]) -> None:
@@ -215,8 +217,9 @@ class PostgresAppender:
         Raises:
             StatementRefusedError: One was opened meanwhile, or is of another model, as after a failover.
         """
-        for number in numbers:
+        for number in set(numbers) - heads.keys():
             self._streams.pop(number, None)
+            self._lineages.pop(number, None)
         self._streams |= {number: head.stream for number, head in heads.items()}
         if any(number in heads and heads[number].stream not in used for number in numbers):
             raise StatementRefusedError("a stream has changed; try again", may_retry=True)
@@ -226,6 +229,8 @@ class PostgresAppender:
         last_seqs = {number: head.seq for number, head in heads.items()}
 
         def read_changes(number: int, after: int) -> Iterable[LineageChange]:
+            if after >= last_seqs[number]:
+                return ()  # the events after it are of the batch
             rows = self._connection.query(select_admin_links(number, after + 1, last_seqs[number]))
             return map(lineage_change, checked_admin_events(heads[number].stream.genesis, rows))
 

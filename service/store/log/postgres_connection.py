@@ -113,7 +113,7 @@ class PostgresConnection:
             LogError: The database cannot be reached, or has refused a statement.
         """
         results = self._exchange(self._open(), statements)
-        self._raiserefusal_error(results)
+        self._raise_refusal(results)
         return results
 
     def query(self, statement: Statement) -> list[Any]:
@@ -138,7 +138,7 @@ class PostgresConnection:
             results = self._exchange(pgconn, (*statements, COMMIT, ASK_DURABILITY))
         except ConnectionBrokenError:
             raise OutcomeUnknownError("the database did not answer; send the event again, with the same id") from None
-        self._raiserefusal_error(results[: len(statements)])
+        self._raise_refusal(results[: len(statements)])
         committed, asked = results[len(statements) :]
         if self._warned or committed.command_status != b"COMMIT" or not self._is_durable(asked):
             self.close()
@@ -179,7 +179,7 @@ class PostgresConnection:
         self._in_transaction = pgconn.transaction_status != pq.TransactionStatus.IDLE
         return results
 
-    def _raiserefusal_error(self, results: Sequence[PGresult]) -> None:
+    def _raise_refusal(self, results: Sequence[PGresult]) -> None:
         """Raise the error of the first statement that was refused, if one was."""
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
@@ -187,7 +187,10 @@ class PostgresConnection:
                 raise refusal_error(result)
 
     def _open(self) -> PGconn:
-        """Return the connection, opened if necessary."""
+        """Return the connection, opened if necessary, unless the deadline has passed: then nothing is sent."""
+        if time.monotonic() >= self._deadline:
+            self.close()
+            raise ConnectionBrokenError(BROKEN)
         if self._pgconn is not None and _is_quiet(self._pgconn):
             return self._pgconn
         was_in_transaction = self._in_transaction

@@ -12,7 +12,7 @@ from service.store.log.events import EventLocation
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_schema import create_schema
-from tests.support.feedback_log_contract import GENESIS, FeedbackLogTests, feedback, forget, kinds
+from tests.support.feedback_log_contract import GENESIS, FeedbackLogTests, classes, feedback, forget, kinds, rollback
 from tests.support.pgbouncer_server import pooled
 from tests.support.postgres_servers import OWNER, PostgresCluster
 
@@ -100,6 +100,40 @@ def test_each_first_call_connects(log: PostgresLog, database: str) -> None:
     ):
         with contextlib.closing(PostgresLog(database, copies=1)) as other:
             assert call(other) == expected
+
+
+def test_a_look_finds_commits_in_any_order(log: PostgresLog, postgres_server: PostgresCluster, database: str) -> None:
+    """A transaction that began before others and commits after them is found by the look after its commit."""
+    first, second = (log.open_stream("iris", version, GENESIS, 3) for version in (1, 2))
+    name = database.rpartition("/")[2]
+    holder = f"host={postgres_server.folder} port={postgres_server.port} user={OWNER} dbname={name}"
+    with contextlib.closing(psycopg.connect(holder)) as session:
+        session.execute("UPDATE streams SET moved = pg_current_xact_id() WHERE number = %s", [first.number])
+        assert log.moved_streams() is None
+        for n in range(3):
+            log.append([feedback(second, str(n))])
+            assert log.moved_streams() == {second.number}
+            assert log.moved_streams() == set()
+        session.commit()
+        assert log.moved_streams() == {first.number}
+        assert log.moved_streams() == set()
+    third = log.open_stream("iris", 3, GENESIS, 3)
+    assert log.moved_streams() == {third.number}
+    log.purge_stream(second.number)
+    log.append([feedback(third, "x")])
+    assert third.number in (log.moved_streams() or ())
+
+
+def test_lineages_of_all_versions_stay_in_memory(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one is read once, whichever version the next batch is for."""
+    streams = [log.open_stream("iris", version, GENESIS, 3) for version in (1, 2)]
+    for stream in streams:
+        log.append([classes(stream, f"c{stream.number}", "x"), feedback(stream, f"a{stream.number}")])
+    monkeypatch.setattr("service.store.log.postgres_append.extend_lineage", None)
+    for stream in [*streams, *streams]:
+        assert (
+            kinds(log.append([feedback(stream, f"a{stream.number}"), rollback(stream, f"r{stream.number}", 1)]))[0] == 2
+        )
 
 
 def test_an_interrupted_purge_is_finished(

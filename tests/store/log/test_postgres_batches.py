@@ -29,7 +29,7 @@ PAYLOADS = (
 )
 ROW = parse_layout(PAYLOADS[1])
 # Few enough that retries, conflicts and unknown ids happen often.
-ids = st.sampled_from([b"a", b"b", b"a\0", b"\0", bytes(range(128, 256)), b"x" * 128, b"x" * 129, b""])
+ids = st.sampled_from([*[b"a", b"b", b"a\0", b"\0", bytes(range(128, 256)), b"x" * 128] * 3, b"x" * 129, b""])
 seqs = st.integers(0, 12)
 contents = st.one_of(
     *[st.tuples(st.just(Kind.FEEDBACK), st.sampled_from(PAYLOADS))] * 5,
@@ -64,7 +64,7 @@ class Planned(NamedTuple):
 
 plans = st.builds(
     Planned,
-    st.sampled_from([0, 0, 0, 1, 2, 3]),
+    st.sampled_from([0, 0, 0, 1, 1, 2, 3]),
     ids,
     contents,
     st.sampled_from([None, None, None, 0, 3]),
@@ -72,9 +72,9 @@ plans = st.builds(
     st.sampled_from([b"", b"key:one", b"x" * 256]),
 )
 feedback_plans = plans.map(lambda plan: plan._replace(at=0, content=(Kind.FEEDBACK, PAYLOADS[1])))
-batches = st.one_of(st.lists(plans, max_size=8), st.lists(feedback_plans, max_size=8))
+batches = st.one_of(st.lists(plans, max_size=4), st.lists(feedback_plans, max_size=4))
 # A number purges that stream.
-histories = st.lists(st.one_of(*[batches] * 6, st.integers(0, 2)), min_size=1, max_size=12)
+histories = st.lists(st.one_of(*[batches] * 9, st.integers(0, 2)), min_size=1, max_size=20)
 
 
 def comparable(outcomes: Sequence[Outcome], numbers: Sequence[int]) -> list[object]:

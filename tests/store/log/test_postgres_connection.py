@@ -14,7 +14,8 @@ from service.store.log import postgres_connection
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_append import PostgresAppender
 from service.store.log.postgres_schema import create_schema
-from tests.support.feedback_log_contract import GENESIS, feedback, forget, kinds
+from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget, kinds, rollback
+from tests.support.lost_answers import losing_answer
 from tests.support.postgres_servers import OWNER, PASSWORD, ROLE, PostgresCluster
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
@@ -155,6 +156,21 @@ def test_a_transaction_that_has_ended_is_not_continued(rig: Rig, monkeypatch: py
     monkeypatch.undo()
     assert rig.ids() == [b"first"]
     assert kinds(rig.log.append(drafts)) == [2, 3]
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_batch_whose_commit_was_lost_leaves_nothing_in_memory(rig: Rig, *, is_sent: bool) -> None:
+    """The next batch finds the events and classes of the log, whether it was committed or not."""
+    rig.log.append([classes(rig.stream, "k", "x")])
+    lost = [classes(rig.stream, "l", "y", "z"), rollback(rig.stream, "r", 2)]
+    with losing_answer(1, is_sent=is_sent), pytest.raises(OutcomeUnknownError):
+        rig.log.append(lost)
+    seq = 2 + 2 * is_sent
+    assert kinds(rig.log.append([classes(rig.stream, "m", "w")])) == [seq + 1]
+    assert rig.direct.stream_state(rig.stream.number)[2:] == (seq + 1, 5, 0)
+    assert kinds(rig.log.append([rollback(rig.stream, "s", seq), feedback(rig.stream, "b")])) == [seq + 2, seq + 3]
+    assert rig.direct.stream_state(rig.stream.number)[2:] == (seq + 2, 4, 0)
+    assert kinds(rig.log.append(lost)) == ([3, 4] if is_sent else [6, 7])
 
 
 def test_a_session_of_a_call_that_has_ended_ends_too(rig: Rig) -> None:

@@ -1,13 +1,11 @@
 """The log in PostgreSQL, the log in memory and a plain list agree at every step of random histories."""
 
-from typing import Any
-from unittest import mock
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
-from psycopg import OperationalError, waiting
 
 from service.store.log import postgres_append
 from service.store.log.feedback_log import FeedbackLog
@@ -15,23 +13,8 @@ from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_schema import create_schema
 from tests.support.budgets import examples
 from tests.support.log_machine import LogMachine, names, places
+from tests.support.lost_answers import losing_answer
 from tests.support.postgres_servers import PostgresCluster
-
-
-class LostAnswers:
-    """Loses the answer to one round trip: before the statements are sent, or after they have run."""
-
-    def __init__(self, after: int, *, is_sent: bool) -> None:
-        self.left, self.is_sent = after, is_sent
-        self.wait = waiting.wait
-
-    def __call__(self, generator: Any, *arguments: Any, **options: Any) -> Any:
-        self.left -= 1
-        if self.left != -1:
-            return self.wait(generator, *arguments, **options)
-        if self.is_sent:
-            self.wait(generator, *arguments, **options)
-        raise OperationalError
 
 
 class PostgresMachine(LogMachine):
@@ -44,7 +27,7 @@ class PostgresMachine(LogMachine):
     def open_first(self) -> FeedbackLog:
         name = self.address.rpartition("/")[2]
         self.cluster.execute("TRUNCATE streams, events RESTART IDENTITY", database=name)
-        self.fault: Any = None
+        self.faults = ExitStack()
         self.logs: list[PostgresLog] = []
         return self.open()
 
@@ -53,9 +36,7 @@ class PostgresMachine(LogMachine):
         return self.logs[-1]
 
     def heal(self) -> None:
-        if self.fault is not None:
-            self.fault.stop()
-            self.fault = None
+        self.faults.close()
 
     def end(self) -> None:
         for log in self.logs:
@@ -64,12 +45,8 @@ class PostgresMachine(LogMachine):
     @rule(at=places, id_=names, after=st.integers(0, 4), is_sent=st.booleans())
     def fail(self, at: int, id_: bytes, after: int, *, is_sent: bool) -> None:
         """The connection breaks somewhere in the next append, or never."""
-
-        def fail() -> None:
-            self.fault = mock.patch.object(waiting, "wait", LostAnswers(after, is_sent=is_sent))
-            self.fault.start()
-
-        self.append_with_fault(at, id_, fail)
+        fault = losing_answer(after, is_sent=is_sent)
+        self.append_with_fault(at, id_, lambda: self.faults.enter_context(fault))
 
     @rule(keep=st.booleans())
     def reopen(self, *, keep: bool) -> None:
