@@ -165,6 +165,12 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     restore = commands.add_parser("restore", parents=[data], help="restore a backup to an empty data directory")
     restore.add_argument("directory", type=Path, help="folder of the backup")
     restore.add_argument("--over", action="store_true", help="replace a data directory; forgotten events stay so")
+    migrate = commands.add_parser(
+        "migrate", parents=[data], help="make the tables of a log in PostgreSQL, or copy a log"
+    )
+    place = "data directory, or postgresql://…; default: SOFTSTEP_LOG, which other users do not see"
+    migrate.add_argument("--from", dest="source", metavar="LOG", help=f"log to copy: {place}")
+    migrate.add_argument("--to", dest="target", metavar="LOG", help=f"log to make: {place}")
     export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version, or as ONNX")
     export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
     export.add_argument("--models", type=Path, help="with --onnx: models directory, for a model that has not learned")

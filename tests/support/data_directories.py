@@ -31,6 +31,7 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
+from service.store.log.postgres_connection import PostgresConnection
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
@@ -185,7 +186,7 @@ def run_killed_at(tick: int, argv: Iterable[object]) -> int | None:
     """Run a command in a fork that is killed (-9) at its n-th step on the disk.
 
     Steps are each file that is opened for writing, renamed, removed or copied, each folder made or removed, and both
-    sides of each transaction.
+    sides of each transaction, and of each round trip to PostgreSQL.
 
     Returns:
         Its exit code where it ended before that step, or None where it was killed.
@@ -216,7 +217,8 @@ def _kill_at(tick: int) -> None:
         if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
             step()
 
-    transaction = connection.transaction
+    # The one function through which all statements go.
+    transaction, exchange = connection.transaction, PostgresConnection._exchange
 
     @contextmanager
     def stepping(database: apsw.Connection) -> Iterator[None]:
@@ -225,7 +227,14 @@ def _kill_at(tick: int) -> None:
             yield
         step()
 
+    def stepping_exchange(*arguments: Any) -> Any:
+        step()
+        results = exchange(*arguments)
+        step()
+        return results
+
     sys.addaudithook(on_audit_event)
+    PostgresConnection._exchange = stepping_exchange  # type: ignore[method-assign]  # as above
     connection.transaction = stepping
 
 

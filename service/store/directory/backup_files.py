@@ -53,13 +53,26 @@ def write_backup(stored: StoredData, folder: Path, bytes_max: int) -> list[Strea
     log = SqliteLog(target.log)
     try:
         copies = [
-            _copy_stream(stored.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()
+            copy_stream_files(stored.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()
         ]
         write_marks(target, log)
     finally:
         log.close()
     copy_key_file(stored.data.path, folder)
     return copies
+
+
+def copy_stream_files(source: DataDirectory, target: StoredData, stream: Stream, bytes_max: int) -> StreamBackup:
+    """Copy the artifact and the newest checkpoint of a stream to a data directory that has the stream's events.
+
+    Raises:
+        ArtifactError: The artifact is damaged or missing.
+        OSError: The disk failed.
+    """
+    old, new = (data.stream_folder(stream.model, stream.version) for data in (source, target.data))
+    write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
+    checkpoint = _copy_checkpoint(old, new, target.log, stream)
+    return StreamBackup(stream, _end_of(target.log, stream), checkpoint)
 
 
 def write_marks(data: DataDirectory, log: SqliteLog) -> None:
@@ -99,13 +112,6 @@ def partial_backup_folder(target: Path) -> Path:
     if target.exists():
         raise LogUnavailableError("the folder for the backup exists already; name one that does not")
     return target.parent / f".{target.name}.partial"
-
-
-def _copy_stream(source: DataDirectory, target: StoredData, stream: Stream, bytes_max: int) -> StreamBackup:
-    old, new = (data.stream_folder(stream.model, stream.version) for data in (source, target.data))
-    write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
-    checkpoint = _copy_checkpoint(old, new, target.log, stream)
-    return StreamBackup(stream, _end_of(target.log, stream), checkpoint)
 
 
 def _copy_checkpoint(old: StreamFolder, new: StreamFolder, log: FeedbackLog, stream: Stream) -> int:

@@ -15,6 +15,7 @@
 <data>/streams/<model>/<version>/report         how well the stream was learned (states/report.py)
 
 <data>/streams/.purged-…                        the folder of a stream that is being deleted
+<data>/.migrate.partial/                        a log that is being copied into the directory (log_migration.py)
 <data>/.restore/                                a complete backup that is being moved into place (restore_files.py)
 """
 

@@ -57,8 +57,31 @@ def create_key_file(path: Path) -> None:
     write_whole_file(path, [key, b"\n"], durable=True, private=True, replace=False)
 
 
+def read_key_file(path: Path) -> bytes | None:
+    """Return the text of a key file, or None if there is none."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        return file.read(FILE_BYTES_MAX)
+    return None
+
+
+def write_key_file(path: Path, text: bytes) -> None:
+    """Replace a key file; only its owner may read it."""
+    write_whole_file(path, [text], durable=True, private=True)
+
+
 def copy_key_file(source: Path, target: Path) -> None:
     """Copy the key file, if there is one, from one data directory to another; only its owner may read the copy."""
-    with suppress(FileNotFoundError):
-        content = (source / KEY_NAME).read_bytes()
-        write_whole_file(target / KEY_NAME, [content], durable=True, private=True)
+    text = read_key_file(source / KEY_NAME)
+    if text is not None:
+        write_key_file(target / KEY_NAME, text)
+
+
+def merge_keys(first: bytes, others: bytes | None) -> bytes:
+    """Return the text of two key files as one, without keys that occur twice; the first key of the first encrypts.
+
+    Raises:
+        KeyFileError: One contains something else than keys.
+    """
+    texts = [text.decode("ascii", "replace") for text in (first, others) if text is not None]
+    keys = dict.fromkeys(key for text in texts for key in parse_keys(text))
+    return ",".join(key.hex() for key in keys).encode() + b"\n"

@@ -21,6 +21,7 @@ chain. Later schemas only add to this one, and raise its version.
 """
 
 import secrets
+from contextlib import suppress
 from typing import Final
 
 from service.errors import LogUnsafeError
@@ -34,6 +35,8 @@ SECRET_BYTES: Final = 16
 CREATE_SECONDS: Final = 3600.0
 SELECT_VERSION: Final = Statement(b"SELECT value FROM facts WHERE name = 'schema'")
 SELECT_SECRET: Final = Statement(b"SELECT value FROM facts WHERE name = 'secret'")
+# Exists while a log is copied into the database (postgres_copy.py).
+SELECT_MIGRATION: Final = Statement(b"SELECT value FROM facts WHERE name = 'migration'")
 INSERT_FACT: Final = b"INSERT INTO facts VALUES($1::text, $2::bytea) ON CONFLICT DO NOTHING"
 
 TABLES: Final = (
@@ -108,17 +111,39 @@ def create_schema(address: str) -> None:
     try:
         with connection.call():
             connection.run(BEGIN, *statements, *inserts, COMMIT)
-            check_schema(connection)
+            _check_version(connection)
     finally:
         connection.close()
 
 
-def check_schema(connection: PostgresConnection) -> None:
-    """Check that a database has a log with the schema of this release.
+def has_schema(address: str) -> bool:
+    """Return whether a database has the tables of this release already.
 
     Raises:
-        LogUnsafeError: It has none, or that of another release.
         LogError: The database cannot be reached or refuses.
     """
+    connection = PostgresConnection(address, copies=None, seconds=CREATE_SECONDS)
+    try:
+        with connection.call(), suppress(LogUnsafeError):
+            _check_version(connection)
+            return True
+    finally:
+        connection.close()
+    return False
+
+
+def check_schema(connection: PostgresConnection) -> None:
+    """Check that a database has a complete log with the schema of this release.
+
+    Raises:
+        LogUnsafeError: It has none, that of another release, or a part of a log that is copied into it.
+        LogError: The database cannot be reached or refuses.
+    """
+    _check_version(connection)
+    if connection.query(SELECT_MIGRATION):
+        raise LogUnsafeError("a migration into the database was interrupted; run the same `softstep migrate` again")
+
+
+def _check_version(connection: PostgresConnection) -> None:
     if connection.query(SELECT_VERSION) != [(SCHEMA_VERSION,)]:
         raise LogUnsafeError("the database has a feedback log of another release; run `softstep migrate` of this one")

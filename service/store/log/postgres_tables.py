@@ -56,6 +56,9 @@ SELECT {LINK} FROM events WHERE position BETWEEN $1::bigint AND $2::bigint
 AND EXISTS(SELECT FROM streams WHERE number = $1::bigint >> {SEQ_BITS} AND NOT purged)
 ORDER BY position LIMIT $3::bigint
 """.encode()
+SELECT_COPIED: Final = f"""
+SELECT {LINK} FROM events WHERE position BETWEEN $1::bigint AND $2::bigint ORDER BY position LIMIT $3::bigint
+""".encode()
 SELECT_ADMIN_LINKS: Final = f"""
 SELECT (SELECT hash FROM events AS before WHERE before.position = events.position - 1), {LINK}
 FROM events WHERE position BETWEEN $1::bigint AND $2::bigint AND kind <> 1 ORDER BY position LIMIT $3::bigint
@@ -147,6 +150,11 @@ def select_heads(numbers: Sequence[int], *, lock: bool = False) -> Statement:
 def select_links(stream: int, first: int, limit: int) -> Statement:
     """Return the statement that reads the events of a stream from a seq on; a purged stream has none."""
     return Statement(SELECT_LINKS, (*position_range(stream, first), pack_integer(limit)))
+
+
+def select_copied(stream: int, after: int, limit: int) -> Statement:
+    """Return the statement that reads events after a seq of a stream that is not there yet."""
+    return Statement(SELECT_COPIED, (*position_range(stream, after + 1), pack_integer(limit)))
 
 
 def select_admin_links(stream: int, first: int, last: int = SEQ_MAX, limit: int = SEQ_MAX) -> Statement:

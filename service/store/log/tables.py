@@ -88,6 +88,11 @@ def read_secret(database: apsw.Connection) -> bytes:
     return strip_checksum(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
 
 
+def write_secret(database: apsw.Connection, secret: bytes) -> None:
+    """Replace the secret of the ids' hash in a log without events."""
+    database.execute("UPDATE facts SET value = ? WHERE name = 'secret'", (add_checksum(secret),))
+
+
 def read_streams(database: apsw.Connection) -> list[Stream]:
     """Return all streams, by number."""
     rows = database.execute("SELECT number, record FROM streams WHERE NOT purged").fetchall()
@@ -100,6 +105,12 @@ def insert_stream(database: apsw.Connection, model: str, version: int, genesis: 
     stream = Stream(database.last_insert_rowid(), model, version, genesis, n_classes)
     write_head(database, StreamHead(stream, 0, genesis, 0, n_classes, 0))
     return stream
+
+
+def copy_stream(database: apsw.Connection, stream: Stream) -> None:
+    """Insert a stream of another log with its number."""
+    database.execute("INSERT INTO streams VALUES(?, 0, x'')", (stream.number,))
+    write_head(database, StreamHead(stream, 0, stream.genesis, 0, stream.n_classes, 0))
 
 
 def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, StreamHead]:
@@ -213,13 +224,15 @@ def insert_rows(database: apsw.Connection, rows: Iterable[Row], *, with_actors: 
     database.executemany(INSERT if with_actors else INSERT_WITHOUT_ACTOR, rows)
 
 
-def forget_payload(database: apsw.Connection, position: int) -> None:
-    """Delete the payload and the salt of an event, and store its digest in their place."""
+def forget_payload(database: apsw.Connection, position: int) -> bool:
+    """Delete the payload and the salt of an event, and store its digest in their place; return whether it had them."""
     rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
-    for salt, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
+    found = cast("list[tuple[bytes, bytes]]", rows.fetchall())
+    for salt, payload in found:
         database.execute(
             "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (hash_payload(salt, payload), position)
         )
+    return bool(found)
 
 
 def mark_purged(database: apsw.Connection, stream: int) -> None:
