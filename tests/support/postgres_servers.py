@@ -122,8 +122,9 @@ def cluster_folder(*, on_disk: bool = False) -> Iterator[Path]:
     """Make a folder of the clusters' owner, locked until it is removed at the end of the block."""
     _remove_stale_folders()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=cluster_parent(on_disk=on_disk)))
-    with (folder / "lock").open("w") as lock:
+    with (folder / "unlocked").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "unlocked").rename(folder / "lock")  # only now can another process find it
         give_to_owner(folder)
         try:
             yield folder
@@ -208,7 +209,10 @@ class PostgresCluster:
         self._configure()
         command = [*owner_command("QUIT"), str(_programs() / "postgres"), "-D", str(self.data)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Its own session: the signals of a terminal are requests to stop, or to load the configuration.
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         until = time.monotonic() + START_SECONDS
         while not self._is_ready():
             assert self.is_running, f"PostgreSQL did not start; its log:\n{self.log.read_text()}"

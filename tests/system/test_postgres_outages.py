@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.store.log.postgres_schema import create_schema
-from tests.support.postgres_servers import PostgresCluster, require_postgres, running_cluster
+from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
 from tests.support.processes import CLIENT, ROW, predict
 from tests.support.running_service import Service, serving
 from tests.support.tcp_relay import TcpRelay
@@ -19,11 +19,12 @@ SECONDS = 20.0
 
 
 class Rig(NamedTuple):
-    """A service, the relay between it and its database, and the database's server."""
+    """A service, the relay between it and its database, the database's server, and the relay to the standby."""
 
     service: Service
     relay: TcpRelay
     cluster: PostgresCluster
+    stream: TcpRelay
 
     def teach(self, name: str) -> httpx.Response:
         """Post one event."""
@@ -51,18 +52,21 @@ class Rig(NamedTuple):
 
 @pytest.fixture(scope="module")
 def rig(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A service that reaches its database through a relay, with one event that it has learned."""
+    """A service that reaches its database through a relay, with one event that is stored."""
     require_postgres()
-    with running_cluster() as cluster, TcpRelay(("127.0.0.1", cluster.port)).running() as relay:
+    with (
+        TcpRelay("").running() as stream,
+        running_pair(relay=stream) as (cluster, _),
+        TcpRelay(("127.0.0.1", cluster.port)).running() as relay,
+    ):
         database = cluster.make_database(create_schema).rpartition("/")[2]
         with serving(
             models,
             tmp_path_factory.mktemp("outages"),
             SOFTSTEP_LOG=cluster.address(database, port=relay.port),
-            SOFTSTEP_LOG_COPIES=1,
             SOFTSTEP_LOG_SECONDS=1,
         ) as service:
-            rig = Rig(service, relay, cluster)
+            rig = Rig(service, relay, cluster, stream)
             rig.teach_until_stored("first")
             yield rig
 
@@ -82,19 +86,26 @@ def stop(rig: Rig) -> None:
     rig.cluster.stop(signal.SIGQUIT)
 
 
+def lose_standby(rig: Rig) -> None:
+    """Cut the standby off, so that no COMMIT returns."""
+    rig.stream.cut()
+
+
 def end(rig: Rig) -> None:
     """End each outage."""
+    rig.stream.mend()
     rig.relay.mend()
     rig.relay.resume()
     if not rig.cluster.is_running:
         rig.cluster.start()
 
 
-@pytest.mark.parametrize("outage", [cut, stall, stop])
+@pytest.mark.parametrize("outage", [cut, stall, stop, lose_standby])
 def test_predictions_go_on_and_feedback_comes_back(rig: Rig, outage: Callable[[Rig], None]) -> None:
     """In an outage predictions are answered, feedback gets 503 with Retry-After, and readiness stays.
 
-    Afterwards the same ids are stored once, and the service learns them.
+    Without the standby too: what is stored on one server alone is neither acknowledged nor learned. Afterwards the same
+    ids are stored once, and the service learns them.
     """
     name = outage.__name__
     before = rig.teach_until_stored(f"{name} before")

@@ -173,7 +173,7 @@ def run_toggles(count: int) -> Batch:
             streams = [log.open_stream(f"model-{number}", 1, GENESIS, K).number for number in range(TOGGLE_WRITERS)]
         relay.cut()
         writers = [
-            LogWriter(state, partial(open_log, optimistic=number % 2 == 0), stream, number, pause=0.001)
+            LogWriter(state, partial(open_log, optimistic=number % 2 == 0), stream, number, pause=0.001, tries=2)
             for number, stream in enumerate(streams)
         ]
         try:

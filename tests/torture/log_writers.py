@@ -1,5 +1,6 @@
 """Writers of a feedback log whose database fails: each appends a batch again, with the same ids, until it is stored."""
 
+import itertools
 import random
 import threading
 import time
@@ -67,13 +68,21 @@ class LogWriter(threading.Thread):
         stream: The stream's number.
         seed: Of the sizes.
         pause: Seconds between two tries of a batch.
+        tries: How often a batch is tried before the next one; None: until it is stored.
     """
 
-    def __init__(
-        self, state: WriterState, open_log: OpenLog, stream: int, seed: int, pause: float = PAUSE_SECONDS
+    def __init__(  # noqa: PLR0917  # all but the last two are always given
+        self,
+        state: WriterState,
+        open_log: OpenLog,
+        stream: int,
+        seed: int,
+        pause: float = PAUSE_SECONDS,
+        tries: int | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self._state, self._open_log, self._stream, self._pause = state, open_log, stream, pause
+        self._tries = tries
         self._random = random.Random(seed)
 
     def run(self) -> None:
@@ -85,7 +94,9 @@ class LogWriter(threading.Thread):
             self._state.failures.append(f"a writer failed: {type(error).__name__}: {error}")
 
     def _append_until_stored(self, log: FeedbackLog, drafts: list[Draft]) -> None:
-        while not self._state.stop.is_set():
+        for _ in itertools.count() if self._tries is None else range(self._tries):
+            if self._state.stop.is_set():
+                return
             try:
                 self._state.acknowledge(drafts, log.append(drafts))
             except OutcomeUnknownError:

@@ -9,12 +9,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from service.errors import LogError
+from service.errors import LogError, OutcomeUnknownError
 from service.store.log.append_rules import AppendBatch
 from service.store.log.events import Draft, EventLocation, Outcome, Stream
 from service.store.log.feedback_log import FeedbackLog
@@ -58,7 +58,7 @@ def run_campaign(_folder: Path, share: float) -> Iterator[ResultRow]:
 def run_case(open_log: partial[PostgresLog], log: FeedbackLog, number: int) -> Case:
     """Stop a writer within an append; append by the other path in even cases, and by the locked one in odd ones."""
     stream = log.open_stream(f"model-{number}", 1, GENESIS, K)
-    log.append(make_drafts(stream.number, 1))
+    append_until_known(log, make_drafts(stream.number, 1))
     draft, *others = make_drafts(stream.number, 3)
     reading, writing = os.pipe()
     writer = os.fork()
@@ -69,14 +69,23 @@ def run_case(open_log: partial[PostgresLog], log: FeedbackLog, number: int) -> C
     os.waitpid(writer, os.WUNTRACED)
     with closing(open_log(optimistic=number % 2 == 0)) as other:
         started = time.monotonic()
-        outcomes = other.append(others)
+        outcomes = append_until_known(other, others)
         seconds = time.monotonic() - started
     os.kill(writer, signal.SIGCONT)
     with os.fdopen(reading) as pipe:
         answer = pipe.read()
     os.waitpid(writer, 0)
     violations = [] if answer == "refused" else [f"the stopped writer's append was {answer or 'a crash'}"]
-    return Case(seconds, violations + _check(log, stream, [*others, draft], [*outcomes, *log.append([draft])]))
+    return Case(
+        seconds, violations + _check(log, stream, [*others, draft], [*outcomes, *append_until_known(log, [draft])])
+    )
+
+
+def append_until_known(log: FeedbackLog, drafts: list[Draft]) -> list[Outcome]:
+    """Append drafts, again as long as it is unknown whether they are stored."""
+    while True:
+        with suppress(OutcomeUnknownError):
+            return log.append(drafts)
 
 
 def _append_and_stop(open_log: partial[PostgresLog], draft: Draft, writing: int) -> None:
