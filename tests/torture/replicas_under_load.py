@@ -43,6 +43,8 @@ TARGET_EVENTS, TARGET_PREDICTIONS = 5_000, 10_000
 # Before each kill, and from a kill to the promotion: nothing decides at once.
 LOAD_SECONDS, DECISION_SECONDS = 4.0, 1.0
 RETRY_SECONDS, WAIT_SECONDS = 0.05, 60.0
+# Between two predictions of a client, so that the threads of feedback get their turns.
+PAUSE_SECONDS = 0.005
 # Events that show that feedback is accepted again.
 PROGRESS_EVENTS = 20
 EVENTS_MAX = 1 << 20
@@ -104,6 +106,7 @@ class ReplicaLoad:
             status, _ = self.ask(rng, "predict", {"instances": [ROW]})
             with self.lock:
                 self.predictions[status] += 1
+            time.sleep(PAUSE_SECONDS)
 
 
 class Failover(NamedTuple):

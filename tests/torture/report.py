@@ -56,9 +56,10 @@ current code and writes this page; `make test` runs a part of each.
 - **Predictions continue.** While a worker or the learner is dead, the other workers answer. A request whose connection
   broke with a worker is safe to send again.
 
-A cluster is not promised. There is one log, on the disk of one machine; if that machine is lost, its backup remains.
-While the parent is dead nothing is answered until it is started again. Only `softstep verify` finds a flipped bit in
-the id index; until then a retry may count as a new event, or be rejected.
+These are the promises of a log in SQLite, on the disk of one machine; if that machine is lost, its backup remains. A
+log in PostgreSQL outlives the loss of a server ([failover](failover.md)). While the parent is dead nothing is answered
+until it is started again. Only `softstep verify` finds a flipped bit in the id index; until then a retry may count as a
+new event, or be rejected.
 """
 
 READING = """
