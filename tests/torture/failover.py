@@ -50,6 +50,7 @@ set on every server before it can become the primary. A service acknowledges not
 loaded its configuration, because COMMIT may still go by the old one.
 """
 OUTAGES, CASES = "`tests/system/test_postgres_outages.py`", "`tests/torture/test_failover.py`"
+REPLICAS = "`tests/system/test_replicas.py`"
 FAULTS = (
     (
         "database down or cut off", "go on", "503 with `Retry-After`", "the same ids are stored once, and learned",
@@ -59,6 +60,14 @@ FAULTS = (
     (
         "standby cut off", "go on", "503 after `SOFTSTEP_LOG_SECONDS`", "a retry finds out whether the event is stored",
         "acknowledgements",
+    ),
+    (
+        "start without the database", "answered; not ready unless `SOFTSTEP_SERVE_UNLEARNED` is set", "503",
+        "ready once it has caught up", REPLICAS,
+    ),
+    (
+        "standby promoted that lacks events", "go on", "accepted; what waits gets 409",
+        "learning is held while the log is shorter, then goes back to what both have", REPLICAS,
     ),
     ("old primary comes back", "go on", "not acknowledged there", "not followed: events are missing or differ", CASES),
     (
