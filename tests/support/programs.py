@@ -10,6 +10,7 @@ PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "nginx": "nginx-light",
+    "h2load": "nghttp2-client",
     "openssl": "openssl",
     "tini": "tini",
 }

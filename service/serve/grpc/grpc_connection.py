@@ -15,6 +15,7 @@ from service.serve.grpc.grpc_call import NO_MESSAGE, GrpcCall, check_message
 from service.serve.grpc.grpc_state import GrpcState
 from service.serve.grpc.health_answers import WATCH
 from service.serve.grpc.infer_plan import InferPlans
+from service.serve.grpc.reflection_answers import REFLECTION_PATHS
 from service.serve.grpc.streamed_calls import MESSAGE_BYTES_MAX, STREAMED_PATHS, StreamedCalls
 from service.serve.grpc.unary_calls import MODEL_INFER, UNARY_PATHS, UnaryCalls
 from service.serve.handlers.dispatcher import PendingResponse
@@ -129,6 +130,8 @@ class GrpcConnection(StreamedCalls):
             head = self._read_head(event.headers)
         if head.refusal is None and not event.end_stream:
             self.open[event.stream_id] = head
+        elif head.refusal is None and head.path in REFLECTION_PATHS:  # a stream of no questions
+            self.receive_part(event.stream_id, head, b"", ended=True)
         else:
             self.write_response(event.stream_id, head, head.refusal or NO_MESSAGE, ended=event.end_stream)
 

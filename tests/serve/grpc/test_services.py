@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import queue
+import subprocess
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -15,10 +18,14 @@ import tritonclient.grpc.aio as triton_aio
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
-from service.serve.grpc.grpc_messages import FILES, HEALTH, SERVICES, InferRequest, message_class
+from service.serve.grpc.grpc_messages import FILES, HEALTH, INFERENCE, SERVICES, InferRequest, message_class
+from service.serve.grpc.message_framing import frame_message
 from tests.support.grpc_service import GrpcCalls, GrpcService
+from tests.support.programs import program
+from tests.support.running_service import NO_TLS
 from tests.support.waiting import SECONDS
 
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
@@ -205,6 +212,46 @@ def test_reflection_has_limits(channel: grpc.Channel, questions: list[Any], stat
     with pytest.raises(grpc.RpcError) as refused:
         reflect(channel, questions)
     assert refused.value.code() == status
+
+
+def test_a_stream_without_questions_has_no_answers(channel: grpc.Channel) -> None:
+    """It ends well."""
+    assert reflect(channel, []) == []
+
+
+def predicted(service: GrpcService) -> int:
+    """Return how many requests of v2 to iris were answered."""
+    text = httpx.get(f"{service.service.url}/metrics", verify=NO_TLS).text
+    labels = {"model": "iris", "version": "1", "protocol": "v2"}
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    name = "softstep_predict_requests_total"
+    return int(next(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)))
+
+
+def test_another_implementation_of_http2_gets_all_its_answers(
+    grpc_service: GrpcService, calls: GrpcCalls, tmp_path: Path
+) -> None:
+    """h2load, with many calls at once on each connection; every one is counted."""
+    request = InferRequest(model_name="iris")
+    request.inputs.add(name="features", datatype="FP32", shape=ROW.shape)
+    request.raw_input_contents.append(ROW.tobytes())
+    assert calls.ask("ModelInfer", request).status == grpc.StatusCode.OK
+    (tmp_path / "body").write_bytes(frame_message(request.SerializeToString()))
+    before = predicted(grpc_service)
+    command = [program("h2load"), "--requests", "2000", "--clients", "4", "--max-concurrent-streams", "16"]
+    command += [
+        "--header",
+        "content-type: application/grpc",
+        "--header",
+        "te: trailers",
+        "--data",
+        str(tmp_path / "body"),
+    ]
+    url = f"http://{grpc_service.target}/{INFERENCE}/ModelInfer"
+    done = subprocess.run([*command, url], capture_output=True, text=True, timeout=60, check=True)
+    assert "2000 succeeded, 0 failed, 0 errored" in done.stdout
+    assert "status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx" in done.stdout
+    assert predicted(grpc_service) == before + 2000
 
 
 def test_a_message_of_another_type_is_refused(calls: GrpcCalls) -> None:
