@@ -31,7 +31,8 @@ from tests.support.running_service import NO_TLS
 from tests.support.waiting import SECONDS, wait_until
 
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], "<f4")
-RATE = 20.0
+# So low that calls are refused on the slowest machine.
+RATE = 1.0
 Status = grpc.StatusCode
 
 
@@ -119,9 +120,9 @@ def test_probes_need_no_key(keys: Keys) -> None:
 
 def test_limits_of_a_key_hold(keys: Keys) -> None:
     """Refused calls say when to try again."""
-    answers = [keys.calls.ask("ModelInfer", infer_request(), keys.limited) for _ in range(100)]
+    answers = [keys.calls.ask("ModelInfer", infer_request(), keys.limited) for _ in range(40)]
     refused = [answer for answer in answers if answer.status != Status.OK]
-    assert len(refused) > 20
+    assert 0 < len(refused) < 40
     assert {(answer.status, answer.code) for answer in refused} == {(Status.RESOURCE_EXHAUSTED, "too_many_requests")}
     assert {answer.trailers["grpc-retry-pushback-ms"] for answer in refused} == {"1000"}
 
