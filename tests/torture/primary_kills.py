@@ -13,7 +13,7 @@ The control is a primary whose COMMITs do not wait for the standby, with writers
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,12 @@ def run_episode(kills: int, seed: int, *, synchronous: bool = True) -> Episode:
     """Kill primaries of one database under writers, and check what is left."""
     rng, state = random.Random(seed), WriterState()
     stalls = STALLS if synchronous else ("walsender",)
+
+    def wait() -> None:
+        time.sleep(STALL_SECONDS)
+        if not synchronous:
+            wait_for_progress(state)  # events for the control to lose
+
     with running_pair(SETTINGS, synchronous=synchronous) as pair:
         servers = list(pair)
         address = shared_address(servers, servers[0].make_database(create_schema))
@@ -78,7 +84,7 @@ def run_episode(kills: int, seed: int, *, synchronous: bool = True) -> Episode:
             for number in range(kills):
                 wait_for_progress(state)
                 time.sleep(rng.uniform(*PAUSE_SECONDS))
-                replace_primary(*servers, stalls[number % len(stalls)], synchronous=synchronous)
+                replace_primary(*servers, stalls[number % len(stalls)], wait, synchronous=synchronous)
                 servers.reverse()
             wait_for_progress(state)
         finally:
@@ -98,18 +104,22 @@ def shared_address(group: Sequence[PostgresCluster], address: str) -> str:
     return f"{user}@{hosts}/{rest.partition('/')[2]}?target_session_attrs=read-write"
 
 
-def replace_primary(primary: PostgresCluster, standby: PostgresCluster, stalled: str, *, synchronous: bool) -> None:
+def replace_primary(
+    primary: PostgresCluster, standby: PostgresCluster, stalled: str, wait: Callable[[], None], *, synchronous: bool
+) -> None:
     """Kill the primary, promote the standby, and make the killed one a standby of that.
 
     Args:
         primary: The primary.
         standby: Its standby.
-        stalled: The process that is stopped for STALL_SECONDS before the kill; none if empty.
+        stalled: The process that is stopped before the kill; none if empty.
+        wait: Waits between the two.
         synchronous: Whether the standby is a synchronous one.
     """
     server = {"walsender": primary, "walreceiver": standby}.get(stalled)
     with nullcontext() if server is None else server.paused(stalled):
-        time.sleep(STALL_SECONDS if stalled else 0.0)
+        if stalled:
+            wait()
         primary.kill()
     standby.promote()
     primary.follow(standby)
