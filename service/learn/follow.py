@@ -71,7 +71,7 @@ class Follower:
         self.seq, self.hash = self._last_position()
         self._scored_seq = self.seq  # the losses of rows up to here were returned
         self.history = History(artifact, 0)
-        self._chain.check(self.position)
+        self._chain.check(self.heeded)  # the position was read after the lineage
         self._refold_timeline()
 
     @property

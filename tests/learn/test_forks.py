@@ -1,6 +1,7 @@
 """A log that forks leads to the state of the events that it has, and one that ends too early to none."""
 
 import shutil
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from service.chain_errors import LogEndsEarlierError
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import LogDamagedError
 from service.learn.follow import Follower
 from service.learn.lost_states import drop_lost_states
@@ -77,11 +78,11 @@ def branches(*, calm: bool) -> tuple[Artifact, MemoryLog, MemoryLog, Stream]:
     saved = lost.save()
     kept = MemoryLog()
     kept.restore(saved)
-    lost.append([admin(stream, Kind.FORGET, dump_forget_ids([b"2", b"5"])), correction(lost, stream, 4, 1)])
+    lost.append([correction(lost, stream, COMMON, 1), admin(stream, Kind.FORGET, dump_forget_ids([b"2", b"5"]))])
     lost.append([feedback(stream, 100), admin(stream, Kind.SKIP, dump_seq(7)), feedback(stream, 101)])
     lost.append([admin(stream, Kind.ROLLBACK, dump_seq(8)), feedback(stream, 102)])
     if not calm:
-        kept.append([correction(kept, stream, 4, 2), admin(stream, Kind.FORGET, dump_forget_ids([b"3"]))])
+        kept.append([correction(kept, stream, COMMON, 2), admin(stream, Kind.FORGET, dump_forget_ids([b"3"]))])
         kept.append([admin(stream, Kind.ROLLBACK, dump_seq(6)), feedback(stream, 200)])
     kept.append([feedback(stream, number) for number in range(201, 210)])
     return artifact, lost, kept, stream
@@ -103,7 +104,7 @@ def follow_to_the_end(stream: Stream, artifact: Artifact, log: Any, folder: Stre
             if follower is None:
                 drop_lost_states(stream, log, folder)
                 follower = Follower(stream, artifact, log, folder)
-            events = follower.read_next(3)
+            events, was_refolding = follower.read_next(3), follower.is_refolding
             if events:
                 follower.fold_batch(events)
         except LogEndsEarlierError:
@@ -113,10 +114,22 @@ def follow_to_the_end(stream: Stream, artifact: Artifact, log: Any, folder: Stre
             failures += 1
             assert failures < 3
             continue
+        if was_refolding and not follower.is_refolding:
+            assert_is_a_state(follower, artifact, log.logs, stream)
         if not follower.is_refolding and follower.seq % 4 == 3:
             write_files(follower)
         if not events:
             return follower
+
+
+def assert_is_a_state(follower: Follower, artifact: Artifact, logs: Sequence[FeedbackLog], stream: Stream) -> None:
+    """Compare a state with its definition in each log that has its event and no admin event that it does not know."""
+    known = {change.seq for change in follower.lineage.changes}
+    for log in logs:
+        is_known = all(event.seq in known for event in log.read_admin_events(stream.number))
+        if is_known and read_position(log, stream, follower.seq) == follower.position:
+            expected = fold_by_definition(artifact, log, stream.number, follower.seq)
+            assert contents_hash(follower.fold) == contents_hash(expected)
 
 
 def assert_is_the_fold(follower: Follower, artifact: Artifact, log: FeedbackLog, stream: Stream) -> None:
@@ -128,22 +141,21 @@ def assert_is_the_fold(follower: Follower, artifact: Artifact, log: FeedbackLog,
 
 
 @pytest.mark.parametrize("calm", [True, False])
-def test_the_log_may_fork_between_any_two_reads(tmp_path: Path, *, calm: bool) -> None:
+@pytest.mark.parametrize("has_files", [True, False])
+def test_the_log_may_fork_between_any_two_reads(tmp_path: Path, *, calm: bool, has_files: bool) -> None:
     """Whenever it does, nothing of the lost events is left in the end: neither a row, a label nor a removal."""
     artifact, lost, kept, stream = branches(calm=calm)
-    for reads in count(step=4 // examples(4)):
+    for reads in count(step=1 if has_files else 4 // examples(4)):
         folder = StreamFolder(tmp_path / str(reads))
-        if reads % 8 < 4:
-            beginner = Follower(stream, artifact, lost, folder)
-            beginner.fold_batch(beginner.read_next(6))
-            write_files(beginner)
+        if has_files:
+            follow_to_the_end(stream, artifact, SwitchingLog(lost, kept, 1 << 20), folder)
         log: Any = SwitchingLog(lost, kept, reads)
         follower = follow_to_the_end(stream, artifact, log, folder)
         if not log.has_switched:
             break
         assert_is_the_fold(follow_to_the_end(stream, artifact, log, folder), artifact, kept, stream)
     assert_is_the_fold(follower, artifact, lost, stream)
-    assert reads > 40
+    assert reads > (5 if has_files else 40)
 
 
 def test_files_of_lost_events_are_deleted(tmp_path: Path) -> None:
@@ -188,6 +200,28 @@ def test_a_log_that_ends_earlier_is_not_followed(tmp_path: Path) -> None:
     assert drop_lost_states(stream, log, folder) is None
     log.append([feedback(stream, 103)])
     follower.fold_batch(follower.read_next(20))
+    assert_is_the_fold(follower, artifact, log, stream)
+
+
+def test_a_refolding_notices_a_fork_at_once(tmp_path: Path) -> None:
+    """It may take minutes, so it does not go on to its end; a log that ends too early is no damage."""
+    artifact, log, stream = memory_stream(COMMON)
+    common = log.save()
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    follower.fold_batch(follower.read_next(COMMON))
+    log.append([admin(stream, Kind.FORGET, dump_forget_ids([b"2"])), feedback(stream, 100)])
+    whole = log.save()
+    follower.fold_batch(follower.read_next(1))
+    assert follower.is_refolding
+    log.restore(common)
+    with pytest.raises(LogEndsEarlierError):
+        follower.read_next(2)
+    log.append([feedback(stream, number) for number in range(200, 205)])
+    with pytest.raises(LogForkedError):
+        follower.read_next(2)
+    log.restore(whole)
+    while events := follower.read_next(2):
+        follower.fold_batch(events)
     assert_is_the_fold(follower, artifact, log, stream)
 
 
