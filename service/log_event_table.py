@@ -261,6 +261,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "PostgreSQL has failed over to a server without some events, which were never acknowledged. The events that it "
         "has in their place are folded.",
     ),
+    "state_diverged": LogEvent(
+        ERROR,
+        "{model}/{version}: the state at event {seq} is another one than that of other replicas; it is learned again",
+        "A fault of memory, of a disk or of a processor, here or in the replica that had that state first.",
+    ),
     "learning_continues": LogEvent(INFO, "{model}/{version}: learning continues", "A held stream is learned again."),
     "fold_upgraded": LogEvent(
         WARNING,

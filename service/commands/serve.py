@@ -41,7 +41,7 @@ from service.settings import Settings
 from service.store.directory.ack_marks import read_marks
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
-from service.store.directory.keyfile import KEY_BYTES, parse_keys, read_or_create_keys
+from service.store.directory.keyfile import KEY_BYTES, parse_keys, read_or_create_keys, read_or_share_keys
 from service.store.directory.log_opening import open_log
 from service.store.directory.restore_files import delete_partial_copy
 from service.store.directory.truncation import refuse_truncated_log
@@ -150,10 +150,15 @@ def _report_address(settings: Settings, urls: list[str]) -> None:
 
 
 def _token_keys(settings: Settings, data: DataDirectory | None) -> list[bytes]:
-    """Return the keys of feedback tokens: those of the settings, or the data directory's own, or else a random one."""
+    """Return the keys of feedback tokens: those of the settings, of the log or its directory, or else a random one."""
     if settings.token_key is not None:
         return parse_keys(settings.token_key.get_secret_value())
-    return [secrets.token_bytes(KEY_BYTES)] if data is None else read_or_create_keys(data.token_key)
+    if data is None:
+        return [secrets.token_bytes(KEY_BYTES)]
+    if settings.log is None:
+        return read_or_create_keys(data.token_key)
+    with closing(open_log(settings, data)) as log:
+        return read_or_share_keys(data.token_key, log.facts)
 
 
 @contextmanager

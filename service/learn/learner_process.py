@@ -25,11 +25,13 @@ from service.learn.first_bases import FirstBases
 from service.learn.log_watch import POLL_SECONDS, LogWatch
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
+from service.learn.replica_list import ReplicaList
 from service.learn.retry_delay import RetryDelay
+from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import CAUGHT_UP, DIVERGED, DIVERGENCES, LOG_FORKS, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -72,6 +74,8 @@ class LearnerProcess:
         self._memory: Final = memory
         self._learners: dict[int, StreamLearner] = {}
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
+        self._diverged: Final[dict[int, int]] = {}  # the event at which a stream differed from other replicas
+        self._replicas: Final = ReplicaList(self._log)
         self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
         self._is_stopping = False
 
@@ -107,6 +111,7 @@ class LearnerProcess:
             if self._delays[number].due <= now:
                 with self._delay_on_failure(stream):
                     is_busy |= self._learn(stream)
+        self._replicas.exchange(now, self._learners)
         if self._log.is_shared and not self._memory.is_caught_up:
             self._note_progress()
         return is_busy
@@ -161,6 +166,7 @@ class LearnerProcess:
             del self._delays[number]
             self._learners.pop(number, None)
             self._forked.pop(number, None)
+            self._note_diverged(number, None)
 
     def _learn(self, stream: Stream) -> bool:
         """Fold one batch of a stream and write what is due; return whether more may wait."""
@@ -183,8 +189,24 @@ class LearnerProcess:
                 raise
             if not is_busy:
                 self._unread.discard(number)
-        learner.write_due(self._workers)
+        try:
+            learner.write_due(self._workers)
+        except StateDivergedError as error:
+            del self._learners[number]
+            logger.event("state_diverged", model=stream.model, version=stream.version, seq=error.seq)
+            self._cells[DIVERGENCES] += 1
+            self._note_diverged(number, error.seq)
+            raise
+        self._note_diverged(number, learner.diverged)
         return is_busy
+
+    def _note_diverged(self, number: int, seq: int | None) -> None:
+        """Note the event at which a stream differs from other replicas, or that it does not: the service is ready."""
+        if seq is not None:
+            self._diverged[number] = seq
+        else:
+            self._diverged.pop(number, None)
+        self._cells[DIVERGED] = len(self._diverged)
 
     def _start_learner(self, stream: Stream) -> StreamLearner:
         """Make the learner of a stream from those of its files whose events the log has."""
@@ -196,7 +218,8 @@ class LearnerProcess:
             self._failures.clear_stream(stream.number)
             self._cells[LOG_FORKS] += 1
             self._notify_workers()
-        learner = StreamLearner(stream, self._log, folder, self._settings, self._failures)
+        diverged = self._diverged.get(stream.number)
+        learner = StreamLearner(stream, self._log, folder, self._settings, self._failures, diverged=diverged)
         self._learners[stream.number] = learner
         self._unread.add(stream.number)
         return learner

@@ -24,6 +24,7 @@ from service.softmax.calibration import Calibration
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.mapped_artifact import BASE
+from service.store.log.events import SEQ_MAX
 from service.store.states.checkpoints import thin_checkpoints
 from service.store.states.report import write_report
 from service.store.states.snapshots import write_snapshot
@@ -72,6 +73,7 @@ class Publisher:
 
     Attributes:
         checkpoints: When checkpoints are due.
+        erased_elsewhere: The number of FORGET events whose rows are in no file of any other replica.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Publisher:
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
         self._status_due = 0.0
+        self.erased_elsewhere = SEQ_MAX
         self._keyframes: Final = Keyframes(self._folder.keyframes, follower.seq)
         self._reported_seq = -1
         self._report_due = 0.0
@@ -231,6 +234,11 @@ class Publisher:
         if self._published_seq not in list_seqs(self._folder.snapshots):
             self._published_seq = -1
 
+    @property
+    def erased_epoch(self) -> int:
+        """The number of FORGET events whose rows are in no file of this replica."""
+        return self._erased_epoch
+
     def mark_erased(self) -> None:
         """Note that no file holds the forgotten events."""
         self._erased_epoch = self._follower.epoch
@@ -246,7 +254,8 @@ class Publisher:
             OSError: The disk failed.
         """
         follower = self._follower
-        status: dict[str, Any] = {"state": "following", "erased_epoch": self._erased_epoch}
+        erased = min(self._erased_epoch, self.erased_elsewhere)
+        status: dict[str, Any] = {"state": "following", "erased_epoch": erased}
         if trouble is not None:
             status |= trouble
         elif follower.is_refolding:

@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.errors import LogUnavailableError, SoftstepError
+from service.errors import LogUnavailableError, OutcomeUnknownError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import take_over
 from service.learn.follow import Follower
-from service.learn.loaded_artifact import bind_loaded_artifact
 from service.learn.publish import Publisher
+from service.learn.shared_artifact import bind_shared_artifact
+from service.learn.state_exchange import StateDivergedError, StateExchange, delete_states_of
 from service.log_events import logger
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -35,8 +36,10 @@ class StreamLearner:
         folder: The folder of its other files.
         settings: The limits.
         failures: The events that the fold failed at.
+        diverged: The event at which the state of this replica differed from that of others, or None.
 
     Attributes:
+        diverged: The same, until the state is that of the others.
         is_whole: Whether the state is one of the stream: an exception during a fold may leave half an event in it.
 
     Raises:
@@ -45,7 +48,14 @@ class StreamLearner:
     """
 
     def __init__(
-        self, stream: Stream, log: FeedbackLog, folder: StreamFolder, settings: Settings, failures: FailureTracker
+        self,
+        stream: Stream,
+        log: FeedbackLog,
+        folder: StreamFolder,
+        settings: Settings,
+        failures: FailureTracker,
+        *,
+        diverged: int | None = None,
     ) -> None:
         self.stream: Final = stream
         self._log: Final = log
@@ -54,8 +64,14 @@ class StreamLearner:
         delete_temporary_files(folder.snapshots)
         delete_temporary_files(folder.checkpoints)
         self.is_whole = True
-        if log.is_shared:
-            bind_loaded_artifact(stream, folder, settings)
+        if log.files is not None:
+            bind_shared_artifact(stream, log.files, folder, settings)
+        self.diverged = diverged
+        self._exchange: Final = StateExchange(stream, log, folder.checkpoints)
+        if diverged is None:
+            self._exchange.fetch()
+        else:
+            delete_states_of(folder)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
@@ -80,7 +96,7 @@ class StreamLearner:
         limit = self._failures.batch_limit(number, follower.read_after, limit)
         keyframe = self.publisher.next_keyframe
         if not follower.is_refolding:
-            limit = min(limit, keyframe - follower.seq)
+            limit = min(limit, keyframe - follower.seq, self._exchange.events_until_due(follower.seq))
         events = follower.read_next(limit)
         if not events:
             self._is_behind = False
@@ -110,6 +126,9 @@ class StreamLearner:
         self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
         self.publisher.checkpoints.add_fold_seconds(seconds)
         self.publisher.write_keyframe_if_due(keyframe)
+        if self._exchange.is_due(follower.seq) and not follower.is_refolding:
+            self.publisher.write_checkpoint_if_due(idle=True)
+            self._exchange.add(follower.seq)
         for rows in losses:
             self._losses.write_losses(*rows)
         self._is_behind = len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
@@ -119,10 +138,12 @@ class StreamLearner:
         """Publish, checkpoint, erase and report what is due; wake the workers after publishing.
 
         Raises:
+            StateDivergedError: The state differs from that of other replicas.
             SoftstepError: Forgotten events cannot be erased from the log now.
             OSError: The disk failed.
         """
         now = time.monotonic()
+        self._compare_states()
         if self.publisher.is_due(now):
             self.publisher.publish_snapshot(now, time.process_time, is_behind=self._is_behind)
             for worker in workers:
@@ -131,7 +152,12 @@ class StreamLearner:
         self.publisher.write_checkpoint_if_due(idle=self.publisher.checkpoints.is_idle(now - self._last_fold))
         if self.publisher.needs_erasure:
             self._erase_forgotten()
-        self.publisher.report_status(now, self._stall)
+        self.publisher.report_status(now, self._trouble)
+
+    def _compare_states(self) -> None:
+        is_compared = self._exchange.compare()
+        if self.diverged is not None and is_compared and not self.follower.is_refolding:
+            self.diverged = self.diverged if self.follower.seq < self.diverged else None
 
     @property
     def is_stalled(self) -> bool:
@@ -139,9 +165,9 @@ class StreamLearner:
         return self._stalled_seq is not None
 
     @property
-    def _stall(self) -> dict[str, Any] | None:
+    def _trouble(self) -> dict[str, Any] | None:
         if self._stalled_seq is None:
-            return None
+            return None if self.diverged is None else StateDivergedError(self.diverged).status
         reason = "the fold failed at this event several times; skip it, or roll back to before it"
         return {"state": "stalled", "reason": reason, "seq": self._stalled_seq}
 
@@ -149,8 +175,10 @@ class StreamLearner:
         self.publisher.erase_forgotten()
         self._losses.erase_events(self.follower.lineage.forgotten)
         try:
+            if self._log.states is not None:
+                self._log.states.drop_before(self.stream.number, self.follower.epoch)
             self._log.erase_forgotten()
-        except LogUnavailableError as error:  # a long read, which concerns this stream alone
+        except (LogUnavailableError, OutcomeUnknownError) as error:  # a long read, which concerns this stream alone
             raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error
         self.publisher.mark_erased()
 

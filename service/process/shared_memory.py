@@ -8,7 +8,8 @@
             for each error code, then the counter rows and FIELD_ROWS rows for fields, both of counter_rows.py
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, LOG_FORKS, CAUGHT_UP (1: what a shared log had at the start is
-            published), then the cells of learn/failure_tracker.py
+            published), DIVERGENCES, DIVERGED (streams whose state differs from that of other replicas now), then the
+            cells of learn/failure_tracker.py
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
             requests that it has in flight; BUCKETS_MAX cells each
 
@@ -30,7 +31,7 @@ PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
 COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, STATUSES = range(9, 14)
 # Of the learner's slot, after RESTARTS.
-LOG_FORKS, CAUGHT_UP, LEARNER_CELLS = range(2, 5)
+LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LEARNER_CELLS = range(2, 7)
 STATUS_MAX: Final = 600
 REFUSALS: Final = STATUSES + STATUS_MAX
 # More error codes than there are.
@@ -128,6 +129,16 @@ class SharedMemory:
     def is_caught_up(self) -> bool:
         """Whether all is published that a shared log had when the service started."""
         return bool(self.learner_cells[CAUGHT_UP])
+
+    @property
+    def divergences(self) -> int:
+        """How often the state of a stream was another one than that of other replicas."""
+        return self.learner_cells[DIVERGENCES]
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the state of a stream is another one than that of other replicas, and is not folded again yet."""
+        return self.learner_cells[DIVERGED] > 0
 
     @property
     def learner_cells(self) -> memoryview:

@@ -28,7 +28,9 @@ from service.store.log.events import (
 )
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Row, StreamHead, duplicate_of
+from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import ReadFiles, SharedFiles
+from service.store.log.shared_states import SharedStates
 
 
 def preview(event: Event) -> EventPreview:
@@ -45,6 +47,8 @@ class MemoryLog:
 
     is_shared: ClassVar[bool] = False
     files: SharedFiles | None = None
+    states: SharedStates | None = None
+    facts: SharedFacts | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

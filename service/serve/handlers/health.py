@@ -3,7 +3,8 @@
     200  {"ready":true}
     200  {"ready":true,"learning":false}    learning is on, but the data directory was not writable at the start
     503  {"ready":false,"error","code"}     not scanned yet, no model, draining, not learning where that is required, or
-                                            a shared log had more at the start than is served
+                                            a shared log had more at the start than is served, or a state differs
+                                            from that of other replicas
 
 Readiness is about the start. A fault of the log that comes later changes nothing here: predictions continue, and a load
 balancer that stopped the traffic would also stop the feedback that shows the recovery. Metadata and metrics report it.
@@ -37,6 +38,11 @@ NOT_CAUGHT_UP: Final = _not_ready(
 )
 
 
+DIVERGED: Final = _not_ready(
+    b'{"ready":false,', "Not ready: a model has learned something else than other replicas, and learns it again."
+)
+
+
 class Health:
     """The health of one worker.
 
@@ -62,5 +68,7 @@ class Health:
         """Return whether this worker takes predictions: scanned, something to serve, not draining."""
         registry = self._registry
         if registry.scanned and registry.now.served and not self._memory.draining:
+            if self._memory.has_diverged:
+                return DIVERGED
             return self._ready if registry.is_caught_up else NOT_CAUGHT_UP
         return NOT_READY

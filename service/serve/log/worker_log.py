@@ -52,7 +52,8 @@ class WorkerLog:
         """Store a copy of a source's artifact in the folder of its stream.
 
         Returns:
-            None; for a shared log, what returns the files that begin the stream.
+            None; for a shared log, what returns the files that begin the stream. The learner of each replica stores
+            those with which the stream has begun.
 
         Raises:
             LogUnavailableError: The version is not served, or the files cannot be written.
@@ -60,12 +61,14 @@ class WorkerLog:
         served = self._registry.now.served.get((source.model, source.version))
         if served is None:
             raise LogUnavailableError("The model version is no longer served; send the event again.")
+        if self._settings.log is not None:
+            return lambda: tuple(encode_artifact(served.artifact).values())
         try:
             store_artifact(self._data.stream_folder(source.model, source.version), served.artifact)
         except OSError as reason:
             raise LogUnavailableError("The model's files cannot be stored; try again later.") from reason
         trim_heap()  # the files of the artifact were made in memory
-        return None if self._settings.log is None else lambda: tuple(encode_artifact(served.artifact).values())
+        return None
 
     def mark_committed(self, stream: int, position: Position) -> None:
         """Record the last committed position of a stream."""

@@ -48,6 +48,11 @@ SERVICE: Final = {
         "forks",
         "How often the log of a model version had other events than were folded; absent if learning is off.",
     ),
+    "softstep_states_diverged_total": MetricSpec(
+        "counter",
+        "states",
+        "How often what a model version had learned differed from other replicas; absent if learning is off.",
+    ),
     "softstep_connections": MetricSpec("gauge", "connections", "Open connections."),
     "softstep_connections_limit": MetricSpec("gauge", "connections", "Connections that all workers may hold."),
     "softstep_requests_in_flight": MetricSpec("gauge", "requests", "Requests in progress."),

@@ -3,7 +3,7 @@
 The file is text: one key or several, each 64 hexadecimal digits, separated by commas or white space. The first key
 encrypts, all keys decrypt. To change keys, put a new one in front, and remove the old one once its last tokens have
 expired. Anyone who has the file can create tokens, so only its owner may read it. A backup of the data directory
-contains it, so that tokens survive a restore.
+contains it, so that tokens survive a restore. With a shared log the file is a copy of the keys that the log has.
 """
 
 import secrets
@@ -11,12 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from service.errors import KeyFileError
+from service.errors import KeyFileError, LogUnavailableError, OutcomeUnknownError
 from service.store.filesystem import write_whole_file
+from service.store.log.shared_facts import SharedFacts
 
 KEY_NAME: Final = "token.key"
 KEY_BYTES: Final = 32
 FILE_BYTES_MAX: Final = 1 << 16
+# The fact of a shared log that has the keys, in the format of the file.
+KEYS_FACT: Final = "token_key"
 
 
 def parse_keys(text: str) -> list[bytes]:
@@ -49,6 +52,35 @@ def read_or_create_keys(path: Path) -> list[bytes]:
             return parse_keys(file.read(FILE_BYTES_MAX))
     except OSError as error:
         raise KeyFileError(f"the key file {path.name} cannot be read or created: {error.strerror}") from error
+
+
+def read_or_share_keys(path: Path, facts: SharedFacts | None) -> list[bytes]:
+    """Return the keys that all services of a shared log have, and write them to a file.
+
+    The first service gives the log the keys of its own file. While the log cannot be used, those of the file count.
+
+    Args:
+        path: The file.
+        facts: What the services of the log agree on; None if it is not shared.
+
+    Raises:
+        KeyFileError: The file or the log contains no keys, or the file cannot be read or written.
+    """
+    keys = read_or_create_keys(path)
+    if facts is None:
+        return keys
+    text = ",".join(map(bytes.hex, keys)).encode()
+    try:
+        shared = parse_keys(facts.read_or_add(KEYS_FACT, text).decode("ascii", "replace"))
+    except (LogUnavailableError, OutcomeUnknownError):
+        return keys
+    if shared != keys:
+        text = ",".join(map(bytes.hex, shared)).encode()
+        try:
+            write_whole_file(path, [text, b"\n"], durable=True, private=True)
+        except OSError as error:
+            raise KeyFileError(f"the key file {path.name} cannot be written: {error.strerror}") from error
+    return shared
 
 
 def create_key_file(path: Path) -> None:

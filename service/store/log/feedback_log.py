@@ -15,7 +15,9 @@ from typing import ClassVar, Protocol
 from service.errors import LogDamagedError
 from service.store.log.events import Draft, Event, EventLocation, EventPreview, Outcome, Position, Stream, StreamState
 from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import ReadFiles, SharedFiles
+from service.store.log.shared_states import SharedStates
 
 
 class FeedbackLog(Protocol):
@@ -32,6 +34,14 @@ class FeedbackLog(Protocol):
     @property
     def files(self) -> SharedFiles | None:
         """The files that the machines of a shared log have in common; None if it is not shared."""
+
+    @property
+    def states(self) -> SharedStates | None:
+        """The states that they compare; None if it is not shared."""
+
+    @property
+    def facts(self) -> SharedFacts | None:
+        """The facts that they agree on; None if it is not shared."""
 
     def begin(self) -> bool:
         """Finish what an interrupted process has left; call it once at a start of the service, before the first fork.

@@ -21,10 +21,13 @@ from service.store.log.events import Draft, EventLocation, Outcome, Position, St
 from service.store.log.postgres_append import ATTEMPTS_MAX, PostgresAppender
 from service.store.log.postgres_connection import BEGIN, PostgresConnection
 from service.store.log.postgres_errors import StatementRefusedError
+from service.store.log.postgres_facts import PostgresFacts
 from service.store.log.postgres_files import FILE_SECONDS, PostgresFiles
 from service.store.log.postgres_reads import PostgresReads
 from service.store.log.postgres_schema import check_schema
+from service.store.log.postgres_states import PostgresStates
 from service.store.log.postgres_tables import (
+    DELETE_FILES,
     DELETE_SOME,
     DELETE_STREAM,
     LOCK_OPENED,
@@ -32,6 +35,7 @@ from service.store.log.postgres_tables import (
     SELECT_NEXT_TRANSACTION,
     SELECT_OLDER_READERS,
     SELECT_PURGED,
+    VACUUM_BLOBS,
     VACUUM_EVENTS,
     head_of,
     insert_stream,
@@ -78,6 +82,8 @@ class PostgresLog(PostgresReads):
     ) -> None:
         super().__init__(PostgresConnection(address, copies, seconds))
         self.files: Final = PostgresFiles(self._connection)
+        self.states: Final = PostgresStates(self._connection, self.files)
+        self.facts: Final = PostgresFacts(self._connection)
         self._appender = PostgresAppender(self._connection, optimistic=optimistic)
 
     def begin(self) -> bool:
@@ -148,7 +154,8 @@ class PostgresLog(PostgresReads):
                     _, deleted = self._connection.commit(BEGIN, some)
                     is_unfinished = deleted.command_tuples == PURGE_EVENTS
             with self._connection.call():
-                self._connection.commit(BEGIN, Statement(DELETE_STREAM, (pack_integer(stream),)))
+                deletions = (Statement(sql, (pack_integer(stream),)) for sql in (*DELETE_FILES, DELETE_STREAM))
+                self._connection.commit(BEGIN, *deletions)
 
     def tidy(self) -> None:
         """See FeedbackLog; PostgreSQL keeps its files small itself."""
@@ -169,6 +176,8 @@ class PostgresLog(PostgresReads):
                 time.sleep(READERS_PAUSE)
         with self._connection.call(VACUUM_SECONDS):
             self._connection.run(VACUUM_EVENTS)
+        with self._connection.call(VACUUM_SECONDS):
+            self._connection.run(VACUUM_BLOBS)
 
     def write_copy(self, path: Path) -> None:
         """Refuse: the log has no file."""

@@ -108,6 +108,15 @@ DELETE_SOME: Final = b"""
 DELETE FROM events WHERE position IN (
   SELECT position FROM events WHERE position BETWEEN $1::bigint AND $2::bigint ORDER BY position LIMIT $3::bigint)
 """
+# The files that belong to a stream alone: those of its artifact, and its states.
+DELETE_FILES: Final = (
+    b"""
+    DELETE FROM blobs WHERE hash IN (SELECT unnest(artifact) FROM streams WHERE number = $1::bigint)
+    AND hash NOT IN (SELECT unnest(artifact) FROM streams WHERE number <> $1::bigint)
+    """,
+    b"DELETE FROM blobs WHERE hash IN (SELECT digest FROM states WHERE stream = $1::bigint)",
+    b"DELETE FROM states WHERE stream = $1::bigint",
+)
 DELETE_STREAM: Final = b"DELETE FROM streams WHERE number = $1::bigint AND purged"
 SELECT_NEXT_TRANSACTION: Final = Statement(b"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
 # Whether anything may still read what transactions before $1 have replaced: a session, a standby, a slot of
@@ -124,6 +133,7 @@ SELECT EXISTS(
 """
 # The indexes have no payload, and a table that gets shorter makes every reader wait.
 VACUUM_EVENTS: Final = Statement(b"VACUUM (INDEX_CLEANUP OFF, TRUNCATE OFF) events")
+VACUUM_BLOBS: Final = Statement(b"VACUUM (INDEX_CLEANUP OFF, TRUNCATE OFF) blobs")
 
 
 def key_of(secret: bytes, name: Name) -> bytes:

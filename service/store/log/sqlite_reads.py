@@ -14,7 +14,9 @@ from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import LogConnection
 from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
+from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import SharedFiles
+from service.store.log.shared_states import SharedStates
 
 
 class SqliteReads:
@@ -27,6 +29,8 @@ class SqliteReads:
 
     is_shared: ClassVar[bool] = False
     files: SharedFiles | None = None
+    states: SharedStates | None = None
+    facts: SharedFacts | None = None
 
     def __init__(self, connection: LogConnection, cache: LogCache) -> None:
         self._connection = connection

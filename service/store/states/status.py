@@ -1,9 +1,9 @@
 """The learner's status of a stream: `<data>/streams/<model>/<version>/status`, a small JSON object.
 
-    state         "following", "refolding" or "stalled"
+    state         "following", "refolding", "stalled", "held" or "diverged"
     erased_epoch  the number of FORGET events whose rows are in no file and no log
     target, refolded    while refolding: the seq to reach, and the share of the way that is done
-    reason, seq         if stalled: why, and at which event
+    reason, seq         if stalled or diverged: why, and at which event; if held: why
 
 It is derived like a snapshot and replaced whole, so it needs no sync.
 """

@@ -130,12 +130,13 @@ class ProgressiveValidation(ResponseModel):
 class LearnerStatus(ResponseModel):
     """The state of the learner for a model's feedback."""
 
-    state: Literal["following", "refolding", "stalled", "held", "unavailable"] = Field(
+    state: Literal["following", "refolding", "stalled", "held", "diverged", "unavailable"] = Field(
         description="`following`: it learns new events. `refolding`: it computes a state again after a rollback or "
-        "a forget. `stalled`: it fails at an event. `held`: it does not learn. `unavailable`: the log is unreadable."
+        "a forget. `stalled`: it fails at an event. `held`: it does not learn. `diverged`: it differs from other "
+        "replicas, and learns again. `unavailable`: the log is unreadable."
     )
-    reason: str = Field(default_factory=absent, description="Why it is stalled or held.")
-    seq: Seq = Field(default_factory=absent, description="The event at which it is stalled.")
+    reason: str = Field(default_factory=absent, description="Why it is stalled, held or diverged.")
+    seq: Seq = Field(default_factory=absent, description="The event at which it is stalled or diverged.")
     target: Seq = Field(default_factory=absent, description="The seq that refolding leads to.")
     refolded: float = Field(default_factory=absent, ge=0, le=1, description="The share of the events that is refolded.")
 

@@ -1,0 +1,144 @@
+"""A replica whose state differs from that of others says so, is not ready, and folds all events again."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.learn import learner_process, state_exchange
+from service.learn.learner_process import LearnerProcess
+from service.learn.stream_learner import StreamLearner
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
+from service.settings import Settings
+from service.store.artifact.artifact import encode_artifact
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import SEQ_MAX, Stream
+from service.store.log.shared_facts import Replica
+from service.store.states.state_folder import list_seqs
+from service.store.states.status import read_status
+from tests.support.memory_streams import feedback, memory_stream
+from tests.support.shared_memory_log import MemoryStates, SharedMemoryLog
+from tests.support.waiting import SECONDS, wait_until
+
+EVENTS = 8
+
+
+class Rig:
+    """A learner's process in this one, over a shared log in memory."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(state_exchange, "SHARED_EVENTS", EVENTS)
+        artifact, memory, self.stream = memory_stream(0)
+        self.log = SharedMemoryLog()
+        self.log.restore(memory.save())
+        assert self.log.files is not None
+        self.log.files.bind_artifact(self.stream.number, list(encode_artifact(artifact).values()))
+        monkeypatch.setattr(learner_process, "open_log", lambda *_: self.log)
+        self.memory = SharedMemory(1, 4)
+        self.folder = DataDirectory(path).stream_folder("m", 1)
+        self.folder.path.mkdir(parents=True)
+        self.process = LearnerProcess(Settings(data=path, models=path), self.memory, Wakeup(), [])
+
+    @property
+    def states(self) -> MemoryStates:
+        assert isinstance(self.log.states, MemoryStates)
+        return self.log.states
+
+    def learn(self, is_done: Callable[[], bool]) -> None:
+        """Learn until something is done."""
+
+        def learn_and_look() -> bool:
+            self.process._learn_all(time.monotonic())  # `run` handles signals and waits
+            return is_done()
+
+        wait_until(learn_and_look, SECONDS)
+
+    def is_published(self, seq: int) -> bool:
+        """Whether the state at a seq is served, and the service is ready."""
+        is_ready = self.memory.is_caught_up and not self.memory.has_diverged
+        return is_ready and max(list_seqs(self.folder.snapshots), default=0) == seq
+
+    def append(self, stream: Stream, first: int, last: int) -> None:
+        self.log.append([feedback(stream, number) for number in range(first, last)])
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(tmp_path, monkeypatch)
+
+
+def test_a_replica_that_agrees_is_ready(rig: Rig) -> None:
+    rig.append(rig.stream, 0, 2 * EVENTS + 3)
+    rig.learn(lambda: rig.is_published(2 * EVENTS + 3))
+    assert sorted(state.position.seq for state in rig.states.digests) == [EVENTS, 2 * EVENTS]
+    assert rig.memory.divergences == 0
+    assert read_status(rig.folder.path)["state"] == "following"
+
+
+def test_a_replica_that_differs_folds_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the artifact, although the log has a newer state, and is not ready until it agrees."""
+    compare = MemoryStates.compare
+    wrong: list[int] = []
+
+    def compare_or_differ(states: MemoryStates, state: Any, content: bytes) -> bool:
+        return compare(states, state, content) and state.position.seq not in wrong
+
+    monkeypatch.setattr(MemoryStates, "compare", compare_or_differ)
+    rig.append(rig.stream, 0, EVENTS + 3)
+    rig.learn(lambda: rig.is_published(EVENTS + 3))
+    wrong.append(2 * EVENTS)
+    rig.append(rig.stream, EVENTS + 3, 2 * EVENTS + 2)
+    began: list[int] = []
+    make = StreamLearner.__init__
+
+    def note_start(learner: StreamLearner, *arguments: Any, **options: Any) -> None:
+        make(learner, *arguments, **options)
+        began.append(learner.follower.seq)
+
+    monkeypatch.setattr(StreamLearner, "__init__", note_start)
+    rig.learn(lambda: rig.memory.has_diverged)
+    status = read_status(rig.folder.path)
+    assert (status["state"], rig.memory.divergences) == ("held", 1)
+    assert "other replicas" in status["reason"]
+    wrong.clear()
+    rig.learn(lambda: began != [])
+    assert read_status(rig.folder.path)["state"] == "diverged"
+    rig.learn(lambda: rig.is_published(2 * EVENTS + 2))
+    assert began == [0]
+    rig.learn(lambda: read_status(rig.folder.path)["state"] == "following")
+
+
+def test_rows_are_erased_once_no_replica_has_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas that were seen lately count."""
+    others: list[Replica] = []
+    reported: dict[str, dict[int, int]] = {}
+
+    class Facts:
+        """`SharedFacts` of one replica and some others."""
+
+        def report_replica(self, name: str, erased: dict[int, int]) -> None:
+            reported[name] = erased
+
+        def list_replicas(self) -> list[Replica]:
+            return [Replica(name, 0.0, erased) for name, erased in reported.items()] + others
+
+    # The log in memory has no facts.
+    monkeypatch.setattr(rig.process._replicas, "_facts", Facts())
+    monkeypatch.setattr("service.learn.replica_list.REPORT_SECONDS", 0.01)
+    number = rig.stream.number
+    rig.append(rig.stream, 0, 3)
+    rig.learn(lambda: rig.is_published(3))
+    # No file has what is known of the others alone.
+    (publisher,) = (learner.publisher for learner in rig.process._learners.values())
+    assert publisher.erased_elsewhere == SEQ_MAX
+    for listed, expected in (
+        ([Replica("live", 1.0, {number: 3}), Replica("slow", 14.0, {number: 2, number + 1: 9})], 2),
+        ([Replica("live", 1.0, {number: 3}), Replica("gone", 16.0, {})], 3),
+        ([Replica("live", 1.0, {})], 0),
+    ):
+        others[:] = listed
+        rig.learn(lambda expected=expected: publisher.erased_elsewhere == expected)
+    assert list(reported.values()) == [{number: 0}]
