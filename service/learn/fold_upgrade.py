@@ -43,10 +43,14 @@ def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -
     begun = fold_version_of(artifact, stream.genesis)
     if begun is None:
         raise ArtifactError("the stream was begun with another artifact or by a later release")
-    version = max([begun, *(base.fold for base in lineage.bases)])
-    if version > FOLD_VERSION:
+    refuse_later_fold(lineage)
+    return max([begun, *(base.fold for base in lineage.bases)])
+
+
+def refuse_later_fold(lineage: Lineage) -> None:
+    """Raise ArtifactError if a later release has taken over the stream: this one cannot fold what follows."""
+    if any(base.fold > FOLD_VERSION for base in lineage.bases):
         raise ArtifactError("a later release has taken over the stream; serve it with that release")
-    return version
 
 
 def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints: Path, now_ms: int) -> int | None:

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from service.learn.event_fold import EventFold, RowLosses
-from service.learn.fold_upgrade import first_fold
+from service.learn.fold_upgrade import first_fold, refuse_later_fold
 from service.learn.followed_chain import FollowedChain
 from service.learn.refolding import Refolding
 from service.learn.stored_folds import StoredFolds
@@ -136,8 +136,7 @@ class Follower:
         """
         if self._refolding is not None:
             return self._refold(self._refolding, events)
-        kinds = set(map(KIND_OF, events))
-        if kinds == {Kind.FEEDBACK}:
+        if set(map(KIND_OF, events)) == {Kind.FEEDBACK}:
             return self._fold_run(events)
         if events[0].kind == Kind.CORRECT:
             self._apply_correction(events[0])
@@ -192,6 +191,7 @@ class Follower:
         new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
         for event in new:
             self.lineage.add(lineage_change(event))
+        refuse_later_fold(self.lineage)
         return bool(new)
 
     def _apply_removal(self, event: Event) -> None:
