@@ -270,8 +270,6 @@ class Follower:
         losses = refolding.fold_batch(lambda fold: fold.fold_events(corrected), last)
         self._start_refolding(refolding)
         self._scored_seq = max(scored, last)
-        if refolding.is_done:
-            self._chain.check(self.position)  # corrections were read since the last check
         return [rows.take(new) for rows in losses if (new := rows.seqs > scored).any()]
 
     def _corrected_by(self, seq: int) -> int | None:
