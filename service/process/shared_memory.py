@@ -4,8 +4,9 @@
             need a key), then the lengths of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
-            COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, then one cell for each HTTP status, then one
-            for each error code, then the counter rows and FIELD_ROWS rows for fields, both of counter_rows.py
+            COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, BUSY_NANOSECONDS, then one cell for each HTTP
+            status, then one for each error code, then the counter rows and FIELD_ROWS rows for fields, both of
+            counter_rows.py
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, LOG_FORKS, CAUGHT_UP (1: what a shared log had at the start is
             published), DIVERGENCES, DIVERGED (streams whose state differs from that of other replicas now), then the
@@ -29,7 +30,7 @@ DRAIN_END, GENERATION, FAULTS, KEYED, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 4, 
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
-COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, STATUSES = range(9, 14)
+COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, BUSY_NANOSECONDS, STATUSES = range(9, 15)
 # Of the learner's slot, after RESTARTS.
 LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LEARNER_CELLS = range(2, 7)
 STATUS_MAX: Final = 600

@@ -30,6 +30,7 @@ from service.process.shared_memory import SharedMemory
 from service.serve.http.connection import Connection
 from service.serve.http.shared_state import SharedState
 from service.serve.http.tls_transport import MakeProtocol, TlsListener
+from service.serve.metrics.busy_time import BusyTime
 from service.serve.watched_files import WatchedFiles
 from service.settings import Settings
 
@@ -103,6 +104,7 @@ class Server(uvicorn.Server):
         self._memory = memory
         self._shared = shared
         self._drain_end = NEVER
+        self._busy: BusyTime | None = None  # known once the loop runs, because it is that of one thread
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,6 +119,7 @@ class Server(uvicorn.Server):
                 gRPC, if there is one.
         """
         await super().startup([])
+        self._busy = BusyTime()
         listeners = sockets or []
         last = len(listeners) - (1 if self._grpc is None else 2)
         for number, listener in enumerate(listeners):
@@ -178,6 +181,8 @@ class Server(uvicorn.Server):
     def _tick(self) -> None:
         state, now = self.server_state, asyncio.get_running_loop().time()
         self._shared.tick(state.connections, len(state.tasks))
+        if self._busy is not None:
+            self._shared.counters.count_busy(self._busy.passed())
         self._end_slow_handshakes(now - self._settings.header_seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -201,6 +206,8 @@ class Server(uvicorn.Server):
             await asyncio.sleep(POLL_SECONDS)
         for task in list(self.server_state.tasks):
             task.cancel()
+        if self._busy is not None:
+            self._busy.close()
         await self.lifespan.shutdown()
 
     def _is_busy(self) -> bool:

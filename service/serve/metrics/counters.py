@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows, named_counter_rows
 from service.process.shared_memory import (
+    BUSY_NANOSECONDS,
     CODES_MAX,
     COMMIT_NANOSECONDS,
     COMMITS,
@@ -182,6 +183,10 @@ class WorkerCounters:
         counters[EXECUTIONS] += 1
         counters[COMPUTE_NANOSECONDS] += nanoseconds
         counters[LAST_MS] = self.now_ms[0]
+
+    def count_busy(self, nanoseconds: int) -> None:
+        """Count time in which the event loop's thread worked or waited for a core."""
+        self._cells[self._start + BUSY_NANOSECONDS] += nanoseconds
 
     def set_gauge(self, cell: int, value: int) -> None:
         """Set one cell of the worker's slot."""

@@ -100,6 +100,9 @@ PROCESSES: Final = {
         "gauge", "bytes", "Resident memory; pages that processes share count in each of them.", PROCESS
     ),
     "softstep_process_cpu_seconds_total": MetricSpec("counter", "seconds", "Processor time, in seconds.", PROCESS),
+    "softstep_worker_busy_seconds_total": MetricSpec(
+        "counter", "seconds", "Time in which a worker's event loop worked or waited for a core, in seconds.", PROCESS
+    ),
     "softstep_process_start_time_seconds": MetricSpec(
         "gauge", "seconds", "When the process started, in seconds since 1970.", PROCESS
     ),

@@ -8,6 +8,7 @@ from service import __version__, compiler
 from service.process.shared_memory import (
     BODY_BYTES,
     BUCKETS_MAX,
+    BUSY_NANOSECONDS,
     COMMIT_NANOSECONDS,
     COMMITS,
     CONNECTIONS,
@@ -173,6 +174,9 @@ def _processes(memory: SharedMemory) -> Iterator[Sample]:
     for slot in range(memory.slots):
         restarts = memory.cells[memory.slot(slot) + RESTARTS]
         yield Sample("softstep_restarts_total", restarts, (slot_name(memory, slot),))
+    for slot in range(memory.workers):
+        busy = memory.cells[memory.slot(slot) + BUSY_NANOSECONDS]
+        yield Sample("softstep_worker_busy_seconds_total", busy * NANO, (slot_name(memory, slot),))
     for usage in read_processes(memory):
         labels = (usage.name,)
         yield Sample("softstep_process_resident_bytes", usage.resident_bytes, labels)

@@ -202,10 +202,16 @@ def test_processes_are_measured_and_restarts_counted(two: Service) -> None:
     def values(name: str) -> dict[str, float]:
         return {labels[0][1]: value for (metric, labels), value in samples(two).items() if metric == name}
 
+    def busy() -> dict[str, float]:
+        return values("softstep_worker_busy_seconds_total")
+
     assert values("softstep_process_resident_bytes").keys() == processes
     assert min(values("softstep_process_resident_bytes").values()) > 1 << 20
     assert max(values("softstep_process_cpu_seconds_total").values()) > 0
     assert min(values("softstep_process_open_fds").values()) >= 3
+    wait_until(lambda: min(busy().values()) > 0, RESTART_SECONDS)
+    assert busy().keys() == {"worker-0", "worker-1"}
+    worked = busy()
     assert values("softstep_process_max_fds")["parent"] > 3
     started = values("softstep_process_start_time_seconds")
     assert started["parent"] <= started["worker-0"]
@@ -216,6 +222,7 @@ def test_processes_are_measured_and_restarts_counted(two: Service) -> None:
     wait_until(lambda: sum(values("softstep_restarts_total").values()) == 1, RESTART_SECONDS)
     wait_until(lambda: is_ready(two.url, 2), RESTART_SECONDS)
     assert samples(two)["softstep_predict_rows_total", iris()] >= before["softstep_predict_rows_total", iris()]
+    assert all(busy()[name] >= seconds for name, seconds in worked.items())
 
 
 def _children(process: int) -> list[str]:
