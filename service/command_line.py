@@ -125,10 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands that work on a data directory."""
-    data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--data", type=Path, help="data directory: the log and what was learned")
-    data.add_argument("--json", action="store_true", help="print results as one JSON object a line")
+    """Add the commands that work on a log and a data directory."""
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--data", type=Path, help="data directory: the log and what was learned")
+    folder.add_argument("--json", action="store_true", help="print results as one JSON object a line")
+    data = argparse.ArgumentParser(add_help=False, parents=[folder])
+    data.add_argument("--log", metavar="ADDRESS", help="address of a feedback log in PostgreSQL: postgresql://…")
     streams = argparse.ArgumentParser(add_help=False, parents=[data])
     streams.add_argument("model", help="model, or model/version if several versions have learned")
     replay = commands.add_parser("replay", parents=[streams], help="fold a model's events again and compare")
@@ -166,7 +168,7 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     restore.add_argument("directory", type=Path, help="folder of the backup")
     restore.add_argument("--over", action="store_true", help="replace a data directory; forgotten events stay so")
     migrate = commands.add_parser(
-        "migrate", parents=[data], help="make the tables of a log in PostgreSQL, or copy a log"
+        "migrate", parents=[folder], help="make the tables of a log in PostgreSQL, or copy a log"
     )
     place = "data directory, or postgresql://…; default: SOFTSTEP_LOG, which other users do not see"
     migrate.add_argument("--from", dest="source", metavar="LOG", help=f"log to copy: {place}")

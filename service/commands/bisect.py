@@ -42,7 +42,7 @@ FORGOTTEN: Final = "* made without an event that was forgotten since; what was s
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the changes are listed."""
     threshold = arguments.threshold
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         replay = open_replay(settings, stored, arguments.model)
         row = _parse_row(_read_text(arguments.row), replay.fold.artifact, settings)
         if threshold is not None:

@@ -20,7 +20,7 @@ READ_EVENTS: Final = 4096
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the events are listed; raise LogDamagedError at the first one that was altered."""
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         stream = find_stream(stored.log, arguments.model)
         lineage, last = read_lineage(stored.log, stream.number), stored.log.stream_state(stream.number).seq
         if not arguments.json:

@@ -23,7 +23,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the version or the file is complete; on an error nothing is written."""
     if arguments.onnx is not None:
         return run_onnx(settings, arguments)
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         replay = replay_stream(settings, stored, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position
     folder, weights = write_learned(arguments.directory, replay.fold, stream, position)
@@ -110,8 +110,8 @@ def find_model(settings: Settings, name: str, seq: int | None) -> tuple[Artifact
     Raises:
         SoftstepError: Neither directory has the model, several of its versions have learned, or it cannot be read.
     """
-    if (settings.data / LOG_NAME).is_file():
-        with open_stored_data(settings.data, read_only=True) as stored:
+    if settings.log is not None or (settings.data / LOG_NAME).is_file():
+        with open_stored_data(settings, read_only=True) as stored:
             names = {part for stream in stored.log.list_streams() for part in (stream.model, _name_version(stream))}
             if name in names:
                 replay = replay_stream(settings, stored, name, seq)

@@ -28,7 +28,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.follow and choice == EventChoice.SURPRISING:
         print_error("--follow shows events as they come; leave it out with --kind surprising")
         return 2
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         reader = _Reader(stored, find_stream(stored.log, arguments.model), choice)
         if not arguments.json:
             print_result({}, COLUMNS.format(*HEADINGS), as_json=False)

@@ -7,15 +7,13 @@ from typing import Any, Final
 
 from service.console import Progress, convert_disk_errors, print_error, print_result
 from service.errors import LogUnavailableError, SoftstepError
-from service.optional_packages import resolve_optional
 from service.setting_types import LOG_ADDRESS
 from service.settings import Settings
 from service.store.directory.data_directory import LOG_NAME, DataDirectory
 from service.store.directory.log_migration import DirectoryEnd, Migration
-from service.store.directory.log_opening import COPIES, POSTGRES_EXTRA
+from service.store.directory.log_opening import open_database_end
 
-# Imported only where it is used, because its driver is not part of every installation.
-POSTGRES_END: Final = "service.store.log.postgres_migration:PostgresEnd"
+COMMAND: Final = "softstep migrate"
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -51,7 +49,7 @@ def is_address(place: str) -> bool:
 
 def _prepare(settings: Settings, address: str, *, as_json: bool) -> None:
     """Make the tables that are missing."""
-    with closing(_open_database(settings, address)) as database:
+    with closing(open_database_end(settings, address, COMMAND)) as database:
         is_new = database.prepare()
     text = "the database has the tables of this release now" if is_new else "the database has all tables already"
     print_result({"tables_made": is_new}, text, as_json=as_json)
@@ -91,9 +89,4 @@ def _copy(settings: Settings, source: str, target: str, *, as_json: bool) -> Non
 
 
 def _open_end(settings: Settings, place: str) -> Any:  # noqa: ANN401  # a MigrationEnd
-    return _open_database(settings, place) if is_address(place) else DirectoryEnd(Path(place))
-
-
-def _open_database(settings: Settings, address: str) -> Any:  # noqa: ANN401  # a PostgresEnd
-    make = resolve_optional(POSTGRES_END, "softstep migrate", POSTGRES_EXTRA)
-    return make(address, COPIES[settings.log_copies], settings.log_seconds)
+    return open_database_end(settings, place, COMMAND) if is_address(place) else DirectoryEnd(Path(place))

@@ -1,20 +1,24 @@
 """`softstep purge`: delete everything that a model version has learned. No service may be running."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 
 from service.access.audit_log import Action
 from service.command_audit import record_command
 from service.console import convert_disk_errors, print_error, print_result
 from service.settings import Settings
 from service.store.directory.ack_marks import delete_mark
+from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
+from service.store.directory.log_opening import refuse_replicas
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.log.events import Stream
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once nothing of it is left, 1 if a service uses the directory, 2 if --yes is missing."""
-    with open_stored_data(settings.data) as stored, acquire_lock(stored.data):
+    refuse_replicas(settings)
+    with open_stored_data(settings) as stored, _locked(stored.data):
         # Finish an interrupted purge first: it may be of the version that is purged now.
         _finish_purges(stored)
         stream = find_stream(stored.log, arguments.model)
@@ -28,6 +32,11 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     fields = {"model": stream.model, "version": str(stream.version), "events": events}
     print_result(fields, f"{name}: {events} events deleted", as_json=arguments.json)
     return 0
+
+
+def _locked(data: DataDirectory) -> AbstractContextManager[object]:
+    """Lock the data directory; that of a log in PostgreSQL may be missing."""
+    return acquire_lock(data) if data.path.is_dir() else nullcontext()
 
 
 def _purge(stored: StoredData, stream: Stream) -> None:
@@ -49,4 +58,4 @@ def _finish_purges(stored: StoredData) -> None:
     stored.log.finish_purges()
     with convert_disk_errors():
         stored.data.delete_hidden_streams()
-    stored.log.empty_wal()
+    stored.log.erase_forgotten()

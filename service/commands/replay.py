@@ -20,7 +20,7 @@ from service.store.states.snapshots import Fields, read_snapshot, write_snapshot
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 if the state could be made and no published one differs, else 1."""
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         replay = open_replay(settings, stored, arguments.model)
         folder = stored.data.stream_folder(replay.stream.model, replay.stream.version)
         report = read_report(folder.report)

@@ -11,7 +11,7 @@ from service.settings import Settings
 from service.store.directory import restore_files as restore
 from service.store.directory.data_directory import RESTORE_NAME, DataDirectory
 from service.store.directory.directory_lock import acquire_lock
-from service.store.directory.offline import open_stored_data
+from service.store.directory.offline import open_directory
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -37,10 +37,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _restore(settings: Settings, arguments: argparse.Namespace, data: DataDirectory) -> int:
     """Copy and verify a backup, repeat later forgets in it, and put it in place; return the number of such events."""
-    ids = restore.read_forgotten_ids(data)
+    ids = restore.read_forgotten_ids(settings, data)
     try:
         copied = restore.copy_backup(arguments.directory, data)
-        with open_stored_data(copied.path) as copy:
+        with open_directory(copied.path) as copy:
             raise_if_damaged(copy, settings.artifact_bytes_max)
             forgotten = restore.repeat_forgets(copy, ids)
             restore.commit_copy(data, copy)

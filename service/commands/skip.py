@@ -17,7 +17,7 @@ from service.store.log.ids import new_id
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the SKIP event is on disk; a retry with the same id finds that event."""
     id_ = new_id() if arguments.id is None else arguments.id.encode()
-    with open_stored_data(settings.data) as stored:
+    with open_stored_data(settings) as stored:
         stream = find_stream(stored.log, arguments.model)
         payload, now_ms = dump_seq(arguments.seq), time.time_ns() // 1_000_000
         (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, payload, now_ms, actor=COMMAND)])

@@ -17,7 +17,7 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 if everything is intact, 1 if something is damaged."""
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         reports = list(verify_streams(stored, settings.artifact_bytes_max, refolds=arguments.refold))
         marks = check_marks(stored)
     if not arguments.json:
@@ -45,6 +45,8 @@ def verify_streams(stored: StoredData, bytes_max: int, *, refolds: bool) -> list
         progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
         for position in check_stream(stored, report, bytes_max):
             progress.update(position.seq, max(total, position.seq))
+        if refolds and report.artifact is None and not report.damage:
+            print_error(f"{stream.model}/{stream.version}: the data directory has no artifact, so nothing is folded")
         if refolds and report.artifact is not None and not report.damage:
             for step in compare_states(StreamReplay(stream, report.artifact, stored.log), report):
                 progress.update(*step)

@@ -62,7 +62,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         print_error("--keep is for the variant of the other options; in --variant write keep=DIR")
         return 2
     refuse_targets(options, arguments.plot)
-    with open_stored_data(settings.data, read_only=True) as stored:
+    with open_stored_data(settings, read_only=True) as stored:
         compared = compare_variants(settings, stored, arguments.model, options)
         position = compared.replay.position
     results = describe_variants(compared, [UNCHANGED, *(one.name for one in options)])

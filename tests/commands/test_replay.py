@@ -113,7 +113,7 @@ def test_unavailable_states_are_reported(tmp_path: Path) -> None:
     for name, more, sentence in (
         ("iris", (), "name one version of the model; these have streams: iris/1, iris/2"),
         ("iris/3", (), "name one version of the model; these have streams: iris/1, iris/2"),
-        ("unknown", (), "no version of that model has a stream in this data directory"),
+        ("unknown", (), "no version of that model has a stream in this feedback log"),
         ("iris/1", ("--seq", 2), "event 3 forgot an event of that state; ask for seq 3 or later"),
         ("iris/1", ("--seq", 4), "the stream has the seqs 0 to 3"),
         ("iris/1", ("--seq", 1, "--keep", "/proc/none"), "disk error: No such file or directory"),

@@ -188,6 +188,12 @@ class MemoryLog:
     def erase_forgotten(self) -> None:
         """See FeedbackLog; there is no file."""
 
+    def finish_purges(self) -> None:
+        """See FeedbackLog: a purge is done at once."""
+
+    def check_file(self) -> None:
+        """See FeedbackLog: there is no file."""
+
     def write_copy(self, path: Path) -> None:
         """Refuse: there is no file to copy."""
         raise LogUnsafeError(f"a log in memory has no file, so {path.name} is not written")

@@ -75,7 +75,7 @@ def copy_stream_files(source: DataDirectory, target: StoredData, stream: Stream,
     return StreamBackup(stream, _end_of(target.log, stream), checkpoint)
 
 
-def write_marks(data: DataDirectory, log: SqliteLog) -> None:
+def write_marks(data: DataDirectory, log: FeedbackLog) -> None:
     """Replace all marks by one for each stream, at its end."""
     for path in data.mark_files():
         path.unlink()
@@ -86,9 +86,9 @@ def write_marks(data: DataDirectory, log: SqliteLog) -> None:
     marks.close()
 
 
-def close_log(data: DataDirectory, log: SqliteLog) -> None:
-    """Move all of a log into its one file, close it and delete the files beside it."""
-    log.empty_wal()
+def close_log(data: DataDirectory, log: FeedbackLog) -> None:
+    """Move all of a log in a data directory into its one file, close it and delete the files beside it."""
+    log.erase_forgotten()
     log.close()
     for suffix in WAL_SUFFIXES:
         Path(f"{data.log}{suffix}").unlink(missing_ok=True)

@@ -68,6 +68,8 @@ def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) ->
     Raises:
         ArtifactError: It is damaged or missing, or the stream began with another artifact or by a later release.
     """
+    if not folder.path.exists():
+        raise ArtifactError("the data directory has no files of the stream; name the one of a service with this log")
     artifact = read_artifact(folder.artifact, bytes_max)
     if fold_version_of(artifact, stream.genesis) is None:
         raise ArtifactError("the stream began with another artifact, or by a later release; restore a backup")

@@ -91,8 +91,9 @@ class DataDirectory:
         return self._marks / str(slot)
 
     def mark_files(self) -> list[Path]:
-        """Return the mark files of all workers, past ones included."""
-        return sorted(path for path in self._marks.iterdir() if not path.name.startswith("."))
+        """Return the mark files of all workers, past ones included; none if the directory is missing."""
+        files = self._marks.iterdir() if self._marks.is_dir() else ()
+        return sorted(path for path in files if not path.name.startswith("."))
 
     def stream_folder(self, model: str, version: int) -> StreamFolder:
         """Return the folder of a model version's stream; the repository has checked that the name is safe in a path."""

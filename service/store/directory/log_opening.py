@@ -1,6 +1,7 @@
 """Open the feedback log that the settings name: SQLite in the data directory, or PostgreSQL."""
 
-from typing import Final
+from contextlib import closing
+from typing import Any, Final
 
 from service.optional_packages import resolve_optional
 from service.settings import Settings
@@ -10,6 +11,7 @@ from service.store.log.log_connection import Generation
 from service.store.log.sqlite import SqliteLog
 
 # Imported only where it is used, because its driver is not part of every installation.
+POSTGRES_END: Final = "service.store.log.postgres_migration:PostgresEnd"
 POSTGRES_LOG: Final = "service.store.log.postgres:PostgresLog"
 POSTGRES_EXTRA: Final = "postgres"
 # The numbers of copies by the values of the setting; None if PostgreSQL does not know of them.
@@ -36,3 +38,26 @@ def open_log(settings: Settings, data: DataDirectory, faults: Generation | None 
     copies, address = COPIES[settings.log_copies], settings.log.get_secret_value()
     log: FeedbackLog = make(address, copies=copies, seconds=settings.log_seconds)
     return log
+
+
+def open_database_end(settings: Settings, address: str, command: str) -> Any:  # noqa: ANN401  # a PostgresEnd
+    """Return a database as one end of a migration; it must be closed.
+
+    Args:
+        settings: The limits of the log.
+        address: The address of the database.
+        command: The command that needs it, for the error.
+
+    Raises:
+        SoftstepError: The packages of the log are not installed.
+        LogUnsafeError: The address cannot be parsed.
+    """
+    make = resolve_optional(POSTGRES_END, command, POSTGRES_EXTRA)
+    return make(address, COPIES[settings.log_copies], settings.log_seconds)
+
+
+def refuse_replicas(settings: Settings) -> None:
+    """Raise LogUnavailableError if a service uses the log in PostgreSQL that the settings name, if they do."""
+    if settings.log is not None:
+        with closing(open_database_end(settings, settings.log.get_secret_value(), "softstep purge")) as database:
+            database.refuse_services()

@@ -12,19 +12,23 @@ is restored over a log, that log still knows their ids, and they are forgotten i
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from service.errors import LogError, LogUnavailableError, RefusedError
+from service.settings import Settings
 from service.store.directory.backup_files import WAL_SUFFIXES, close_log, write_marks
 from service.store.directory.data_directory import LOG_NAME, MARKS_NAME, RESTORE_NAME, STREAMS_NAME, DataDirectory
 from service.store.directory.keyfile import KEY_NAME, copy_key_file
+from service.store.directory.log_opening import open_log
 from service.store.directory.offline import StoredData
 from service.store.filesystem import sync_folder, sync_tree
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import COMMAND, Draft, EventLocation, Kind, Stream
-from service.store.log.feedback_log import read_event, read_lineage
+from service.store.log.feedback_log import FeedbackLog, read_event, read_lineage
 from service.store.log.ids import new_id
 from service.store.log.sqlite import SqliteLog
 from service.store.states.bases import delete_bases
@@ -36,28 +40,31 @@ FORGET_IDS: Final = 1000
 IdsByModel = Mapping[str, Sequence[bytes]]
 
 
-def read_forgotten_ids(data: DataDirectory) -> IdsByModel:
+def read_forgotten_ids(settings: Settings, data: DataDirectory) -> IdsByModel:
     """Return the ids that the log to be replaced has forgotten, by the name of their model.
 
+    They are those of the log in the data directory, and those of the log in PostgreSQL that the settings name.
+
     Raises:
-        LogUnavailableError: The log cannot be read, so what it forgot is unknown.
+        LogUnavailableError: A log cannot be read, so what it forgot is unknown.
     """
-    if not data.log.exists():
-        return {}
+    ids: defaultdict[str, list[bytes]] = defaultdict(list)
+    opened: list[Callable[[], FeedbackLog]] = [partial(SqliteLog, data.log)] if data.log.exists() else []
+    opened += [] if settings.log is None else [partial(open_log, settings, data)]
     try:
-        log = SqliteLog(data.log)
-        try:
-            return forgotten_ids(log)
-        finally:
-            log.close()
+        for open_one in opened:
+            with closing(open_one()) as log:
+                for model, forgotten in forgotten_ids(log).items():
+                    ids[model] += forgotten
     except LogError as error:
         raise LogUnavailableError(
             "the log to be replaced cannot be read, so what was forgotten since the backup is unknown; "
             "move the data directory away, restore into an empty one, and forget again what must stay forgotten"
         ) from error
+    return {model: list(dict.fromkeys(known)) for model, known in ids.items()}
 
 
-def forgotten_ids(log: SqliteLog) -> IdsByModel:
+def forgotten_ids(log: FeedbackLog) -> IdsByModel:
     """Return the ids of all forgotten events of a log, by the name of their model."""
     ids: defaultdict[str, list[bytes]] = defaultdict(list)
     for stream in log.list_streams():
@@ -159,7 +166,7 @@ def _delete_states_with_forgotten(copy: StoredData, stream: Stream) -> None:
     delete_bases(folder.bases, folder.snapshots)
 
 
-def _append_forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
+def _append_forget(log: FeedbackLog, stream: int, ids: Sequence[bytes]) -> None:
     now_ms = time.time_ns() // 1_000_000
     (outcome,) = log.append([Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), now_ms, actor=COMMAND)])
     if not isinstance(outcome, EventLocation):

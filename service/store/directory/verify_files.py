@@ -51,7 +51,7 @@ class VerifyReport:
         stream: The stream.
         position: How far its chain is verified.
         forgotten: The number of forgotten events.
-        artifact: The artifact that it is bound to, or None if that is damaged.
+        artifact: The artifact that it is bound to; None if that is damaged, or is not here for a log in PostgreSQL.
         intact: Its intact files.
         outdated: The number of outdated files.
         refolded: The number of files whose state was compared with the fold.
@@ -96,7 +96,8 @@ def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> It
     # Read before the files: what it reports as erased must be in none of them.
     erased = int(read_status(folder.path).get("erased_epoch", 0))
     try:
-        report.artifact = read_bound_artifact(folder, stream, bytes_max)
+        if folder.path.exists() or not stored.log.is_shared:
+            report.artifact = read_bound_artifact(folder, stream, bytes_max)
     except ArtifactError as error:
         report.damage.append(f"the bound artifact: {error}")
     try:

@@ -170,6 +170,16 @@ class FeedbackLog(Protocol):
     def purge_stream(self, stream: int) -> None:
         """Delete a stream with its events and ids; its number is not reused."""
 
+    def finish_purges(self) -> None:
+        """Delete what interrupted purges have left, in short transactions."""
+
+    def check_file(self) -> None:
+        """Check the files of the log as a whole, where the backend can; it takes a while.
+
+        Raises:
+            LogDamagedError: One is damaged.
+        """
+
     def tidy(self) -> None:
         """Keep the log's files small; a learner calls it now and then."""
 

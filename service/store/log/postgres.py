@@ -13,13 +13,17 @@ at once: an append that needs one deletes the event that still has it.
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from service.errors import LogUnavailableError, LogUnsafeError, StreamGoneError
+from service.errors import LogUnavailableError, StreamGoneError
+from service.store.filesystem import sync_file, sync_folder
 from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
+from service.store.log.log_copy import CopyResult, copy_log
 from service.store.log.postgres_append import ATTEMPTS_MAX, PostgresAppender
 from service.store.log.postgres_connection import BEGIN, PostgresConnection
+from service.store.log.postgres_copy import read_postgres
 from service.store.log.postgres_errors import StatementRefusedError
 from service.store.log.postgres_facts import PostgresFacts
 from service.store.log.postgres_files import FILE_SECONDS, PostgresFiles
@@ -43,6 +47,7 @@ from service.store.log.postgres_tables import (
 )
 from service.store.log.postgres_values import Statement, pack_integer
 from service.store.log.shared_files import ReadFiles
+from service.store.log.sqlite_copy import SqliteTarget
 
 DEFAULT_COPIES: Final = 2
 DEFAULT_SECONDS: Final = 5.0
@@ -179,9 +184,19 @@ class PostgresLog(PostgresReads):
         with self._connection.call(VACUUM_SECONDS):
             self._connection.run(VACUUM_BLOBS)
 
+    def check_file(self) -> None:
+        """See FeedbackLog; PostgreSQL checks its files with tools of its own."""
+
     def write_copy(self, path: Path) -> None:
-        """Refuse: the log has no file."""
-        raise LogUnsafeError(f"a log in PostgreSQL has no file, so {path.name} is not written; use PostgreSQL's tools")
+        """See FeedbackLog. The copy is a log in SQLite, synced."""
+        if path.exists():
+            raise LogUnavailableError("the file for the backup exists already; name one that does not")
+        with closing(SqliteTarget(path)) as target, read_postgres(self._connection) as contents:
+            check_schema(self._connection)
+            for _ in copy_log(contents, target, CopyResult()):
+                pass
+        sync_file(path)
+        sync_folder(path.parent)
 
     def close(self) -> None:
         """See FeedbackLog."""

@@ -1,0 +1,184 @@
+"""Commands on a log in PostgreSQL: the same output as on SQLite, backups as of one moment, and what they refuse."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from service.store.log import postgres_copy
+from service.store.log.admin_payloads import dump_forget_ids
+from service.store.log.events import Draft, EventLocation, Kind, Stream
+from service.store.log.postgres import PostgresLog
+from service.store.log.sqlite import SqliteLog
+from tests.support.data_directories import History, file_hashes, json_lines, row_payload, run_command
+from tests.support.postgres_servers import PASSWORD, PostgresCluster
+
+ROW = "[6.0, 2.7, 5.1, 1.6]"
+READING = {
+    "log": ("log", "iris"),
+    "events": ("events", "iris"),
+    "replay": ("replay", "iris"),
+    "replay a seq": ("replay", "iris", "--seq", "12"),
+    "verify": ("verify", "--refold"),
+    "bisect": ("bisect", "iris", ROW),
+    "whatif": ("whatif", "iris", "--rule", "ftrl", "--without", "3,5"),
+    "an unknown model": ("events", "none"),
+}
+WITHOUT_DIRECTORY = {
+    "log": ("log", "iris"),
+    "events": ("events", "iris"),
+    "verify": ("verify",),
+}
+NO_FILES = "the data directory has no files of the stream; name the one of a service with this log"
+
+
+@pytest.fixture(autouse=True)
+def single_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' server has no standby, and no session of a test counts as a service for long."""
+    monkeypatch.setenv("SOFTSTEP_LOG_COPIES", "1")
+    monkeypatch.setattr(postgres_copy, "END_SECONDS", 0.3)
+
+
+@pytest.fixture
+def address(postgres_server: PostgresCluster) -> Iterator[str]:
+    """The address of an empty database."""
+    made = postgres_server.make_database()
+    yield made
+    postgres_server.drop_database(made)
+
+
+@pytest.fixture
+def moved(address: str, tmp_path: Path) -> Path:
+    """A data directory whose log is in the database too, and the same one without it in `cache`."""
+    history = History(tmp_path / "data")
+    history.add_feedback(*range(40))
+    history.correct(7, 1)
+    history.rollback(35)
+    history.forget(4)
+    history.close()
+    assert run_command("migrate", "--from", tmp_path / "data", "--to", address).returncode == 0
+    (tmp_path / "cache").mkdir()
+    shutil.copytree(tmp_path / "data" / "streams", tmp_path / "cache" / "streams")
+    return tmp_path
+
+
+def append(log: PostgresLog, stream: Stream, kind: Kind, id_: str, payload: bytes) -> int:
+    """Append an event, and return its seq."""
+    (outcome,) = log.append([Draft(stream.number, kind, id_.encode(), payload, 1)])
+    assert isinstance(outcome, EventLocation), outcome
+    return outcome.seq
+
+
+@pytest.mark.parametrize("name", READING)
+def test_commands_print_the_same(name: str, moved: Path, address: str) -> None:
+    """The log decides, not where it is; the data directory is a replica's, and is not changed."""
+    before = file_hashes(moved / "cache")
+    wanted = run_command(*READING[name], "--data", moved / "data")
+    done = run_command(*READING[name], "--data", moved / "cache", "--log", address)
+    assert (done.returncode, done.stdout, done.stderr) == (wanted.returncode, wanted.stdout, wanted.stderr)
+    assert done.stdout + done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    assert file_hashes(moved / "cache") == before
+
+
+@pytest.mark.parametrize("name", WITHOUT_DIRECTORY)
+def test_some_commands_need_no_data_directory(name: str, moved: Path, address: str) -> None:
+    """What needs no artifact works without one, and creates nothing."""
+    wanted = run_command(*WITHOUT_DIRECTORY[name], "--data", moved / "data")
+    done = run_command(*WITHOUT_DIRECTORY[name], "--data", moved / "none", "--log", address)
+    assert (done.returncode, done.stdout, done.stderr) == (0, wanted.stdout, "")
+    assert not (moved / "none").exists()
+
+
+def test_commands_say_what_they_lack(moved: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without artifacts nothing is folded, and no backup is left."""
+    monkeypatch.setenv("SOFTSTEP_LOG", address)
+    for argv in (("replay", "iris"), ("bisect", "iris", ROW), ("backup", moved / "backup"), ("export", "iris", moved)):
+        done = run_command(*argv, "--data", moved / "none")
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {NO_FILES}\n")
+    done = run_command("verify", "--refold", "--data", moved / "none")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "softstep: iris/1: the data directory has no artifact, so nothing is folded\n",
+    )
+    assert not (moved / "backup").exists()
+    done = run_command("events", "iris", "--log", address.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1"))
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_an_export_is_the_same_version(moved: Path, address: str) -> None:
+    """Both files have equal bytes."""
+    for name, more in (("data", ()), ("cache", ("--log", address))):
+        assert run_command("export", "iris", moved / f"from {name}", "--data", moved / name, *more).returncode == 0
+    assert file_hashes(moved / "from data") == file_hashes(moved / "from cache")
+
+
+def test_skip_and_purge(moved: Path, address: str) -> None:
+    """Both change the log in the database; a purge is refused while a service uses it."""
+    common = ("--data", moved / "cache", "--log", address)
+    done = run_command("skip", "iris", 12, "--id", "ticket", *common, "--json")
+    assert json_lines(done)[0] | {"seq": 44, "duplicate": False} == json_lines(done)[0]
+    assert json_lines(run_command("skip", "iris", 12, "--id", "ticket", *common, "--json"))[0]["duplicate"] is True
+    (line,) = (moved / "cache" / "audit.jsonl").read_text().splitlines()
+    assert json.loads(line)["action"] == "skip"
+    with closing(PostgresLog(address, copies=1)) as log:
+        log.list_streams()  # as a replica does at least every second
+        refused = run_command("purge", "iris", "--yes", *common)
+        assert (refused.returncode, "a service uses the log" in refused.stderr) == (1, True)
+    assert run_command("purge", "iris", *common).returncode == 2
+    assert run_command("purge", "iris", "--yes", *common).stdout == "iris/1: 44 events deleted\n"
+    with closing(PostgresLog(address, copies=1)) as log:
+        assert log.list_streams() == []
+    assert not (moved / "cache" / "streams" / "iris").exists()
+
+
+def test_a_backup_is_of_one_moment(moved: Path, address: str) -> None:
+    """It is made while events come and are forgotten; later forgets are repeated when it is restored."""
+    stop = threading.Event()
+    with closing(PostgresLog(address, copies=1)) as log:
+        (stream,) = log.list_streams()
+
+        def teach() -> None:
+            with closing(PostgresLog(address, copies=1)) as busy:
+                for n in range(101, 100_000):
+                    if stop.is_set():
+                        break
+                    append(busy, stream, Kind.FEEDBACK, str(n), row_payload(n))
+                    if n % 10 == 0:
+                        append(busy, stream, Kind.FORGET, f"f{n}", dump_forget_ids([str(n - 5).encode()]))
+
+        teacher = threading.Thread(target=teach)
+        teacher.start()
+        try:
+            done = run_command("backup", moved / "backup", "--data", moved / "cache", "--log", address, "--json")
+            (result,) = json_lines(done)
+        finally:
+            stop.set()
+            teacher.join()
+        assert 43 <= result["seq"] < log.stream_state(stream.number).seq
+        assert log.read_events(stream.number, result["seq"] - 1, 1)[0].hash.hex() == result["hash"]
+        append(log, stream, Kind.FORGET, "again", dump_forget_ids([b"8", b"9"]))
+    (verified, marks) = json_lines(run_command("verify", "--refold", "--data", moved / "backup", "--json"))
+    assert (verified["seq"], verified["damage"], marks) == (result["seq"], [], {"marks": "good"})
+    restored = run_command("restore", moved / "backup", "--data", moved / "new", "--log", address, "--json")
+    (outcome,) = json_lines(restored)
+    assert outcome["forgotten_again"] >= 2
+    with closing(SqliteLog(moved / "new" / "log.sqlite")) as copy:
+        places = copy.find_ids("iris", [b"7", b"8", b"9"])
+        assert {id_: place.removed_by for id_, place in places.items()} == {
+            b"7": None,
+            b"8": Kind.FORGET,
+            b"9": Kind.FORGET,
+        }
+
+
+def test_a_restore_needs_the_log_that_it_replaces(moved: Path, address: str) -> None:
+    """If the database cannot be reached, what it has forgotten is unknown."""
+    assert run_command("backup", moved / "backup", "--data", moved / "data").returncode == 0
+    closed = address.replace(address.rpartition(":")[2].partition("/")[0], "1")
+    done = run_command("restore", moved / "backup", "--data", moved / "new", "--log", closed)
+    assert (done.returncode, "what was forgotten since the backup is unknown" in done.stderr) == (1, True)
