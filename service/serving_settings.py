@@ -176,6 +176,11 @@ class ServingSettings(BaseSettings):
         description="Time that one call of PostgreSQL may take. Then its connection is closed, feedback gets 503, and "
         "the event may be stored or not.",
     )
+    log_archive_seconds: Seconds | None = Field(
+        None,
+        description="How long archives of PostgreSQL's write-ahead log and its backups are kept. The metadata of a "
+        "model then say until when they may hold a forgotten row. Unset: unknown.",
+    )
 
     # Limits of a model
     artifact_bytes_max: Count = Field(

@@ -90,6 +90,7 @@ class Publisher:
         self.checkpoints: Final = CheckpointSchedule(newest, clock, self._count_saved_rows)
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
+        self._erased_ms = self._status.get("erased_ms")
         self._status_due = 0.0
         self.erased_elsewhere = SEQ_MAX
         self._keyframes: Final = Keyframes(self._folder.keyframes, follower.seq)
@@ -242,6 +243,7 @@ class Publisher:
     def mark_erased(self) -> None:
         """Note that no file holds the forgotten events."""
         self._erased_epoch = self._follower.epoch
+        self._erased_ms = time.time_ns() // 1_000_000  # for people
 
     def report_status(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
         """Write the status if it has changed; the progress of a refolding a few times a second.
@@ -256,6 +258,8 @@ class Publisher:
         follower = self._follower
         erased = min(self._erased_epoch, self.erased_elsewhere)
         status: dict[str, Any] = {"state": "following", "erased_epoch": erased}
+        if self._erased_ms is not None:
+            status["erased_ms"] = self._erased_ms
         if trouble is not None:
             status |= trouble
         elif follower.is_refolding:

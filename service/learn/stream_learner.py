@@ -78,6 +78,8 @@ class StreamLearner:
             logger.event("fold_upgraded", model=stream.model, version=stream.version, seq=seq)
         self.follower: Final = Follower(stream, artifact, log, folder)
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
+        if log.facts is not None:
+            self.publisher.erased_elsewhere = 0  # until the other replicas say what they have
         self._losses: Final = LossWriter(folder.path / "losses")
         self._event_seconds = BATCH_SECONDS / 64  # of folding one event, a moving average
         self._last_fold = time.monotonic()

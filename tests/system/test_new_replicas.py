@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def address(postgres_server: PostgresCluster) -> Iterator[str]:
     postgres_server.drop_database(made)
 
 
-def replica(models: Path, scratch: Path, address: str) -> contextlib.AbstractContextManager[Service]:
+def replica(models: Path, scratch: Path, address: str, **more: object) -> contextlib.AbstractContextManager[Service]:
     scratch.mkdir(exist_ok=True)
-    return serving(models, scratch, SOFTSTEP_LOG=address, SOFTSTEP_LOG_COPIES=1)
+    return serving(models, scratch, SOFTSTEP_LOG=address, SOFTSTEP_LOG_COPIES=1, **more)
 
 
 def folder(scratch: Path) -> StreamFolder:
@@ -122,11 +123,21 @@ def test_a_token_of_one_replica_is_accepted_by_another(iris_models: Path, tmp_pa
 
 
 def test_rows_are_erased_once_no_replica_has_them(iris_models: Path, tmp_path: Path, address: str) -> None:
-    with replica(iris_models, tmp_path / "a", address) as a, replica(iris_models, tmp_path / "b", address) as b:
+    """The metadata say so, and until when archives of the database may have them."""
+    kept = {"SOFTSTEP_LOG_ARCHIVE_SECONDS": 60}
+    with (
+        replica(iris_models, tmp_path / "a", address) as a,
+        replica(iris_models, tmp_path / "b", address, **kept) as b,
+    ):
         for number in range(4):
             assert post(a, "iris:feedback", {"id": str(number), **LABELED}, wait=True).status_code == 200
+        assert "archived_until_ms" not in metadata(b, "iris")
+        before = time.time_ns() // 1_000_000
         assert post(b, "iris:forget", {"ids": ["2"]}).status_code in {200, 202}
         for service in (a, b):
             wait_until(lambda service=service: metadata(service, "iris")["seq"] == 5, SECONDS)
             wait_until(lambda service=service: metadata(service, "iris")["erased"], SECONDS)
         assert learned(a, 5) == learned(b, 5)
+        assert "archived_until_ms" not in metadata(a, "iris")
+        now = time.time_ns() // 1_000_000
+        assert before + 60_000 <= metadata(b, "iris")["archived_until_ms"] <= now + 60_000

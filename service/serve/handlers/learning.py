@@ -85,7 +85,7 @@ def make_learning(  # the parts of a worker
         FeedbackHandler(contexts, tokens, writer, responses, limiters, settings),
         AdminHandler(registry, contexts, writer, responses),
         CorrectionHandler(registry, contexts, writer, responses, data=data, settings=settings),
-        StreamStatus(writer, data, counters),
+        StreamStatus(writer, data, counters, settings),
         PastStates(writer, data, settings),
         EventsHandler(writer, data),
         data,

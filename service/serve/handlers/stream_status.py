@@ -5,6 +5,7 @@ lag_events    committed events that the served state does not hold yet
 lag_seconds   the age of the first of them
 learner       the learner's last report (store/states/status.py), or {"state": "unavailable"} if the log is unreadable
 erased        whether no file holds a forgotten event any longer
+archived_until_ms    until when archives of a shared log may hold one, in milliseconds since 1970; absent if unknown
 """
 
 import time
@@ -17,6 +18,7 @@ from service.serve.log.writer import Writer
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.live_models import VersionKey
 from service.serve.models.served_model import ServedModel
+from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.feedback_log import FeedbackLog
 from service.store.states.status import read_status
@@ -74,9 +76,12 @@ class StreamStatus:
         writer: The writer, whose thread reads the log.
         data: The data directory.
         counters: The worker's counters, which know how much all workers have written.
+        settings: How long archives of a shared log are kept.
     """
 
-    def __init__(self, writer: Writer, data: DataDirectory, counters: WorkerCounters) -> None:
+    def __init__(self, writer: Writer, data: DataDirectory, counters: WorkerCounters, settings: Settings) -> None:
+        seconds = None if settings.log is None else settings.log_archive_seconds
+        self._archive_ms: Final = None if seconds is None else round(1000 * seconds)
         self._writer: Final = writer
         self._data: Final = data
         self._counters: Final = counters
@@ -133,7 +138,8 @@ class StreamStatus:
         if folder is None:
             folder = self._folders[served.key] = self._data.stream_folder(*served.key).path
         status = read_status(folder)
-        erased = status.pop("erased_epoch", 0)
+        erased, erased_ms = status.pop("erased_epoch", 0), status.pop("erased_ms", None)
+        archived = self._archived_until(erased_ms) if committed.epoch else {}
         age = 0.0 if committed.since_ms is None else max(0.0, (now_ms() - committed.since_ms) / 1000)
         return {
             "log_seq": committed.seq,
@@ -141,7 +147,14 @@ class StreamStatus:
             "lag_seconds": age,
             "learner": status or {"state": "following"},
             "erased": erased >= committed.epoch,
+            **archived,
         }
+
+    def _archived_until(self, erased_ms: int | None) -> dict[str, int]:
+        """Return until when archives of a shared log may hold rows that were erased, if that is known."""
+        if self._archive_ms is None or erased_ms is None:
+            return {}
+        return {"archived_until_ms": erased_ms + self._archive_ms}
 
     def _read_committed(self, log: FeedbackLog, served: ServedModel) -> CommittedState:
         """Read the committed state from the log, on the writer's thread; one query if nothing has changed."""

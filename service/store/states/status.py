@@ -1,7 +1,8 @@
 """The learner's status of a stream: `<data>/streams/<model>/<version>/status`, a small JSON object.
 
     state         "following", "refolding", "stalled", "held" or "diverged"
-    erased_epoch  the number of FORGET events whose rows are in no file and no log
+    erased_epoch  the number of FORGET events whose rows are in no file and no log, of no replica
+    erased_ms     when this replica erased rows last, in milliseconds since 1970; absent before
     target, refolded    while refolding: the seq to reach, and the share of the way that is done
     reason, seq         if stalled or diverged: why, and at which event; if held: why
 

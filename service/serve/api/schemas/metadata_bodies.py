@@ -211,6 +211,11 @@ class ModelMetadata(ResponseModel):
     lag_seconds: float = Field(default_factory=absent, ge=0, description="The age of the first of them.")
     learner: LearnerStatus = Field(default_factory=absent, description="The learner; left out if learning is off.")
     erased: bool = Field(default_factory=absent, description="Whether nothing on disk holds a forgotten event.")
+    archived_until_ms: Count = Field(
+        default_factory=absent,
+        description="Until when archives and backups of PostgreSQL may hold a forgotten event, in milliseconds since "
+        "1970; left out if nothing was forgotten, or without `SOFTSTEP_LOG_ARCHIVE_SECONDS`.",
+    )
 
 
 class RowSchema(RootModel[dict[str, Any]]):
