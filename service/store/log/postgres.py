@@ -26,7 +26,7 @@ from service.store.log.postgres_connection import BEGIN, PostgresConnection
 from service.store.log.postgres_copy import read_postgres
 from service.store.log.postgres_errors import StatementRefusedError
 from service.store.log.postgres_facts import PostgresFacts
-from service.store.log.postgres_files import FILE_SECONDS, PostgresFiles
+from service.store.log.postgres_files import PostgresFiles
 from service.store.log.postgres_reads import PostgresReads
 from service.store.log.postgres_schema import check_schema
 from service.store.log.postgres_states import PostgresStates
@@ -103,24 +103,22 @@ class PostgresLog(PostgresReads):
     ) -> Stream:
         """See FeedbackLog."""
         locked = Statement(LOCK_OPENED, (model.encode(), pack_integer(version)))
-        with self._connection.call(FILE_SECONDS if read_files else None):
-            for _ in range(ATTEMPTS_MAX):
+        files: Sequence[bytes] | None = None if read_files else ()
+        for _ in range(ATTEMPTS_MAX):
+            with self._connection.call(self.files.seconds_for(files or ())):
                 rows = self._connection.rows(self._connection.run(BEGIN, locked)[1])
                 if rows:
                     self._connection.commit()
                     return head_of(rows[0]).stream
                 try:
-                    # The transaction must not wait for what is read, so another one begins.
-                    self._connection.commit()
-                    files = read_files() if read_files else ()
-                    self._connection.run(BEGIN)
-                    insert = insert_stream(model, version, genesis, n_classes, self.files.insert(files))
-                    (inserted,) = self._connection.commit(insert)
+                    if files is not None:
+                        insert = insert_stream(model, version, genesis, n_classes, self.files.insert(files))
+                        return Stream(*self._connection.rows(self._connection.commit(insert)[0])[0])
                 except StatementRefusedError as error:
                     if not error.may_retry:
                         raise
-                else:
-                    return Stream(*self._connection.rows(inserted)[0])
+            if files is None and read_files is not None:
+                files = read_files()  # no transaction waits for that
         raise LogUnavailableError("the stream cannot be opened now; try again")
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:

@@ -71,6 +71,7 @@ class PostgresConnection:
 
     Attributes:
         opened: How often it was opened.
+        seconds: The deadline of a call.
 
     Raises:
         LogUnsafeError: The address cannot be parsed.
@@ -83,7 +84,7 @@ class PostgresConnection:
             raise LogUnsafeError("the address of the feedback log is not a valid address of PostgreSQL") from None
         self.opened = 0
         self._needs_standby = copies is not None and copies > 1
-        self._seconds = seconds
+        self.seconds: Final = seconds
         self._deadline = 0.0
         self._pgconn: PGconn | None = None
         self._transformer = Transformer()
@@ -99,7 +100,7 @@ class PostgresConnection:
         Args:
             seconds: The deadline of a call that takes longer than others.
         """
-        self._deadline = time.monotonic() + (self._seconds if seconds is None else seconds)
+        self._deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
         try:
             yield
         finally:

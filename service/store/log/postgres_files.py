@@ -16,8 +16,8 @@ from service.store.log.postgres_values import Statement, pack_blobs, pack_intege
 PART_BYTES: Final = 1 << 20
 # Parts in one round trip, so that the memory for them is bounded.
 PARTS_AT_ONCE: Final = 16
-# The deadline of one file: a gigabyte at 10 MB/s.
-FILE_SECONDS: Final = 100.0
+# What a call may take beyond its deadline: the slowest network for which large files are sent in time.
+BYTES_PER_SECOND: Final = 10_000_000
 # Other replicas have these files too, or can make them again. So nothing waits for a standby but the transaction that
 # opens a stream.
 NO_WAIT: Final = Statement(b"SET LOCAL synchronous_commit = off")
@@ -47,8 +47,8 @@ class PostgresFiles:
     def put(self, content: bytes) -> bytes:
         """See SharedFiles."""
         sha256 = hashlib.sha256(content).digest()
-        with self._connection.call(FILE_SECONDS):
-            if not self._has(sha256):
+        if not self.has(sha256):
+            with self._connection.call(self.seconds_for([content])):
                 self._connection.run(BEGIN, NO_WAIT)
                 self.insert([content])
                 self._connection.run(COMMIT)
@@ -56,8 +56,7 @@ class PostgresFiles:
 
     def get(self, sha256: bytes) -> bytes | None:
         """See SharedFiles."""
-        with self._connection.call(FILE_SECONDS):
-            parts = list(self._read_parts(sha256))
+        parts = list(self._read_parts(sha256))
         if not parts:
             return None
         content = b"".join(parts)
@@ -68,7 +67,7 @@ class PostgresFiles:
     def has(self, sha256: bytes) -> bool:
         """See SharedFiles."""
         with self._connection.call():
-            return self._has(sha256)
+            return bool(self._connection.query(Statement(SELECT_BLOB, (sha256,))))
 
     def artifact_of(self, stream: int) -> list[bytes]:
         """See SharedFiles."""
@@ -78,7 +77,7 @@ class PostgresFiles:
 
     def bind_artifact(self, stream: int, files: Sequence[bytes]) -> None:
         """See SharedFiles."""
-        with self._connection.call(FILE_SECONDS):
+        with self._connection.call(self.seconds_for(files)):
             self._connection.run(BEGIN, NO_WAIT)
             hashes = self.insert(files)
             self._connection.run(Statement(BIND_ARTIFACT, (pack_integer(stream), pack_blobs(hashes))), COMMIT)
@@ -95,13 +94,15 @@ class PostgresFiles:
             self._connection.run(*some)
         return hashes
 
-    def _has(self, sha256: bytes) -> bool:
-        return bool(self._connection.query(Statement(SELECT_BLOB, (sha256,))))
+    def seconds_for(self, files: Sequence[bytes]) -> float:
+        """Return the deadline of a call that sends files."""
+        return self._connection.seconds + sum(map(len, files)) / BYTES_PER_SECOND
 
     def _read_parts(self, sha256: bytes) -> Iterator[bytes]:
         first, rows = 0, [(b"",)]
         while rows:
             places = pack_integer(first), pack_integer(first + PARTS_AT_ONCE)
-            rows = self._connection.query(Statement(SELECT_PARTS, (sha256, *places)))
+            with self._connection.call(self._connection.seconds + PARTS_AT_ONCE * PART_BYTES / BYTES_PER_SECOND):
+                rows = self._connection.query(Statement(SELECT_PARTS, (sha256, *places)))
             yield from (part for (part,) in rows)
             first += PARTS_AT_ONCE

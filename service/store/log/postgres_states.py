@@ -5,7 +5,7 @@ from typing import Final
 
 from service.store.log.events import Position
 from service.store.log.postgres_connection import BEGIN, COMMIT, PostgresConnection
-from service.store.log.postgres_files import FILE_SECONDS, NO_WAIT, PostgresFiles
+from service.store.log.postgres_files import NO_WAIT, PostgresFiles
 from service.store.log.postgres_values import Statement, pack_integer
 from service.store.log.shared_states import ComparedState
 
@@ -53,9 +53,10 @@ class PostgresStates:
         stream, epoch, fold = (pack_integer(number) for number in (state.stream, state.epoch, state.fold))
         key = stream, pack_integer(state.position.seq), state.position.hash, epoch, fold
         select = Statement(SELECT_STATE, key)
-        with self._connection.call(FILE_SECONDS):
+        with self._connection.call():
             stored = self._connection.query(select)
-            if not stored:
+        if not stored:
+            with self._connection.call(self._files.seconds_for([content])):
                 self._connection.run(BEGIN, NO_WAIT)
                 self._files.insert([content])
                 delete = Statement(DELETE_OLD_BYTES, (stream, pack_integer(STATES_KEPT)))

@@ -5,17 +5,21 @@ import hashlib
 import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import LogDamagedError, LogUnavailableError
+from service.errors import LogDamagedError, LogUnavailableError, OutcomeUnknownError
 from service.store.log import postgres_files
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_schema import create_schema
 from tests.support.budgets import examples
 from tests.support.feedback_log_contract import GENESIS
-from tests.support.postgres_servers import PostgresCluster
+from tests.support.postgres_servers import OWNER, PostgresCluster
+
+# A lock of another session ends then, and with it what waits for it succeeds.
+HELD_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +132,19 @@ def test_a_race_has_one_winner(address: str) -> None:
     assert len(found) == threads
     assert len(set(found)) == 1
     assert found[0][1] in {(b"shared", b"%d" % number) for number in range(threads)}
+
+
+def test_opening_a_stream_has_the_deadline_of_a_call(postgres_server: PostgresCluster, address: str) -> None:
+    """A lock that is held for longer, as a standby that does not answer, makes no writer wait for minutes."""
+    name = address.rpartition("/")[2]
+    holder = f"host={postgres_server.folder} port={postgres_server.port} user={OWNER} dbname={name}"
+    with (
+        contextlib.closing(psycopg.connect(holder)) as session,
+        contextlib.closing(PostgresLog(address, copies=1, seconds=0.3)) as log,
+    ):
+        session.execute("LOCK TABLE streams IN SHARE MODE")
+        release = threading.Timer(HELD_SECONDS, session.close)
+        release.start()
+        with pytest.raises((LogUnavailableError, OutcomeUnknownError)):
+            log.open_stream("waits", 1, GENESIS, 3, lambda: [b"a file"])
+        release.cancel()
