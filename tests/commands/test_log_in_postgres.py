@@ -94,9 +94,12 @@ def test_some_commands_need_no_data_directory(name: str, moved: Path, address: s
     assert not (moved / "none").exists()
 
 
-def test_commands_say_what_they_lack(moved: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_say_what_they_lack(
+    moved: Path, address: str, postgres_server: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without artifacts nothing is folded, and no backup is left."""
     monkeypatch.setenv("SOFTSTEP_LOG", address)
+    postgres_server.execute("UPDATE streams SET artifact = '{}'", database=address.rpartition("/")[2])
     for argv in (("replay", "iris"), ("bisect", "iris", ROW), ("backup", moved / "backup"), ("export", "iris", moved)):
         done = run_command(*argv, "--data", moved / "none")
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {NO_FILES}\n")

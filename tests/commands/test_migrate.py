@@ -19,7 +19,7 @@ from service.store.log.postgres_copy import read_postgres
 from service.store.log.postgres_schema import create_schema
 from service.store.log.sqlite_copy import read_sqlite
 from service.store.states.snapshots import write_snapshot
-from tests.support.data_directories import History, iris_artifact, json_lines, run_command, run_killed_at
+from tests.support.data_directories import History, file_hashes, iris_artifact, json_lines, run_command, run_killed_at
 from tests.support.pages import sessions
 from tests.support.paths import ROOT
 from tests.support.postgres_servers import PASSWORD, PostgresCluster
@@ -104,6 +104,7 @@ def test_a_log_moves_there_and_back(address: str, tmp_path: Path) -> None:
 def test_the_address_comes_from_the_environment(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then no other user sees it; without a source the tables are made."""
     make_history(tmp_path / "data").close()
+    shutil.rmtree(tmp_path / "data" / "streams")
     monkeypatch.setenv("SOFTSTEP_LOG", address)
     assert migrate() == [{"tables_made": True}]
     assert [line.get("copied") for line in migrate("--from", tmp_path / "data")] == [None, True]
@@ -111,6 +112,20 @@ def test_the_address_comes_from_the_environment(address: str, tmp_path: Path, mo
     assert done.stdout == "iris/1: 34 events, copied and verified\n"
     assert "iris/1 has no artifact" in done.stderr
     assert contents(tmp_path / "new") == contents(tmp_path / "data")
+
+
+def test_the_database_has_the_artifacts(address: str, tmp_path: Path) -> None:
+    """Each is copied there, byte for byte, and back from there where no data directory has it."""
+    make_history(tmp_path / "data").close()
+    migrate("--from", tmp_path / "data", "--to", address)
+    done = run_command("migrate", "--from", address, "--to", tmp_path / "new", "--data", tmp_path / "none")
+    assert (done.returncode, done.stderr) == (0, "")
+    artifacts = [tmp_path / name / "streams" / "iris" / "1" / "artifact" for name in ("data", "new")]
+    assert file_hashes(artifacts[1]) == file_hashes(artifacts[0]) != {}
+    backup = ("backup", tmp_path / "backup", "--log", address, "--data", tmp_path / "none")
+    assert run_command(*backup).stdout == "iris/1: 34 events, no checkpoint\n"
+    (verified, _) = json_lines(run_command("verify", "--refold", "--data", tmp_path / "backup", "--json"))
+    assert (verified["seq"], verified["damage"]) == (34, [])
 
 
 def test_keys_of_both_sides_stay(address: str, tmp_path: Path) -> None:

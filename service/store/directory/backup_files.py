@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from service.errors import LogUnavailableError, SnapshotError
 from service.store.artifact.artifact import write_artifact
 from service.store.directory.ack_marks import AckMarks
+from service.store.directory.artifact_transfer import download_artifact
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.data_directory import LOCK_NAME, DataDirectory, StreamFolder
 from service.store.directory.keyfile import copy_key_file
@@ -52,6 +53,9 @@ def write_backup(stored: StoredData, folder: Path, bytes_max: int) -> list[Strea
     stored.log.write_copy(target.log)
     log = SqliteLog(target.log)
     try:
+        for stream in log.list_streams():
+            if not stored.data.stream_folder(stream.model, stream.version).artifact.exists():
+                download_artifact(stored.log.files, stream, target.stream_folder(stream.model, stream.version))
         copies = [
             copy_stream_files(stored.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()
         ]
@@ -70,7 +74,8 @@ def copy_stream_files(source: DataDirectory, target: StoredData, stream: Stream,
         OSError: The disk failed.
     """
     old, new = (data.stream_folder(stream.model, stream.version) for data in (source, target.data))
-    write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
+    if not new.artifact.exists():
+        write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
     checkpoint = _copy_checkpoint(old, new, target.log, stream)
     return StreamBackup(stream, _end_of(target.log, stream), checkpoint)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from service.errors import LogUnavailableError
+from service.store.directory.artifact_transfer import download_artifact, upload_artifact
 from service.store.directory.backup_files import WAL_SUFFIXES, copy_stream_files, write_marks
 from service.store.directory.data_directory import LOG_NAME, DataDirectory
 from service.store.directory.directory_lock import acquire_lock
@@ -26,6 +27,7 @@ from service.store.filesystem import make_folder, sync_folder, sync_tree
 from service.store.log.events import Stream
 from service.store.log.log_copy import CopyResult, CopyStep, LogContents, LogTarget, copy_log
 from service.store.log.log_rows import StreamHead
+from service.store.log.shared_files import SharedFiles
 from service.store.log.sqlite import SqliteLog
 from service.store.log.sqlite_copy import SqliteTarget, read_sqlite
 
@@ -55,11 +57,15 @@ class MigrationEnd(Protocol):
     def read_heads(self) -> list[StreamHead]:
         """Return the heads of the log that is there, none if there is none."""
 
-    def install(self, files: DataDirectory | None, bytes_max: int) -> list[Stream]:
+    def shared_files(self) -> SharedFiles | None:
+        """Return the files that replicas share, or None for a log that has none."""
+
+    def install(self, files: DataDirectory | None, shared: SharedFiles | None, bytes_max: int) -> list[Stream]:
         """Put a finished copy in its place.
 
         Args:
             files: A data directory with artifacts and checkpoints of the streams.
+            shared: The files of the source.
             bytes_max: Largest size of a tensor file.
 
         Returns:
@@ -116,14 +122,19 @@ class DirectoryEnd:
         with read_sqlite(self.data.log) as contents:
             return contents.read_heads()
 
-    def install(self, files: DataDirectory | None, bytes_max: int) -> list[Stream]:
+    def shared_files(self) -> None:
+        """See MigrationEnd."""
+
+    def install(self, files: DataDirectory | None, shared: SharedFiles | None, bytes_max: int) -> list[Stream]:
         """See MigrationEnd. The log gets its name at last, when all else is on disk."""
         copy = self._partial / LOG_NAME
         is_new = copy.exists()
         log = SqliteLog(copy if is_new else self.data.log)
         try:
             stored = StoredData(self.data, log)
-            missing = [stream for stream in log.list_streams() if not _take_files(files, stored, stream, bytes_max)]
+            missing = [
+                stream for stream in log.list_streams() if not _take_files(files, shared, stored, stream, bytes_max)
+            ]
             if is_new:
                 write_marks(self.data, log)
                 log.empty_wal()
@@ -203,7 +214,12 @@ class Migration:
                 yield from copy_log(contents, target.target(), result)
         if result.forgotten:
             target.erase_forgotten()
-        self.missing = target.install(self._files, self._bytes_max)
+        self.missing = target.install(self._files, source.shared_files(), self._bytes_max)
+        shared = target.shared_files()
+        if shared is not None and self._files is not None:
+            for stream in (head.stream for head in result.heads):
+                folder = self._files.stream_folder(stream.model, stream.version)
+                upload_artifact(folder, shared, stream, self._bytes_max)
         keys = source.read_token_keys()
         if keys is not None:
             target.write_token_keys(merge_keys(keys, target.read_token_keys()))
@@ -214,11 +230,14 @@ def _positions(heads: list[StreamHead]) -> list[tuple[Stream, int, bytes]]:
     return [(head.stream, head.seq, head.hash) for head in heads if head.seq > 0]
 
 
-def _take_files(files: DataDirectory | None, target: StoredData, stream: Stream, bytes_max: int) -> bool:
+def _take_files(
+    files: DataDirectory | None, shared: SharedFiles | None, target: StoredData, stream: Stream, bytes_max: int
+) -> bool:
     """Copy the artifact and the checkpoint of a stream unless they are there; return whether the artifact is then."""
-    if target.data.stream_folder(stream.model, stream.version).artifact.exists():
+    folder = target.data.stream_folder(stream.model, stream.version)
+    if folder.artifact.exists():
         return True
     if files is None or not files.stream_folder(stream.model, stream.version).artifact.exists():
-        return False
+        return download_artifact(shared, stream, folder)
     copy_stream_files(files, target, stream, bytes_max)
     return True

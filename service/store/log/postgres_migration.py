@@ -15,8 +15,10 @@ from service.store.log.postgres_copy import (
     read_postgres,
     refuse_live_services,
 )
+from service.store.log.postgres_files import PostgresFiles
 from service.store.log.postgres_schema import check_schema, create_schema, has_schema
 from service.store.log.postgres_values import Statement
+from service.store.log.shared_files import SharedFiles
 
 TOKEN_KEYS: Final = b"token_key"
 SELECT_TOKEN_KEYS: Final = Statement(b"SELECT value FROM facts WHERE name = 'token_key'")
@@ -71,7 +73,11 @@ class PostgresEnd:
         with read_postgres(self._connection) as contents:
             return contents.read_heads()
 
-    def install(self, _files: object, _bytes_max: int) -> list[Stream]:
+    def shared_files(self) -> SharedFiles:
+        """See MigrationEnd."""
+        return PostgresFiles(self._connection)
+
+    def install(self, _files: object, _shared: object, _bytes_max: int) -> list[Stream]:
         """See MigrationEnd: `LogTarget.finish` has put the copy in its place."""
         return []
 
