@@ -3,7 +3,7 @@
 # postgresql pgbouncer. Without the last two, the tests of a log in PostgreSQL are skipped.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture failover conformance conversions exports hostile-sources determinism properties lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture failover simulation conformance conversions exports hostile-sources determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -70,6 +70,9 @@ torture: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, fail and fuzz everythi
 
 failover: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, cut off and promote PostgreSQL servers for some 20 minutes; writes docs/failover.md
 	$(BIN)/python -m tests.torture.failover
+
+simulation: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## run 10,000 schedules of three replicas whose log forks; writes docs/simulation.md
+	$(BIN)/python -m tests.simulation
 
 conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
 	$(BIN)/python -m tests.conformance --write

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from service.chain_errors import LogForkedError
 from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, SnapshotError
 from service.learn.base_state import FoldStart, decode_state, encode_state
 from service.learn.event_fold import EventFold
@@ -87,6 +88,19 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     if not isinstance(outcome, EventLocation):
         raise LogUnavailableError(f"the stream cannot be taken over now: {outcome}")
     return seq
+
+
+def check_taken_over(stream: Stream, artifact: Artifact, lineage: Lineage) -> None:
+    """Check that a lineage which was read after `take_over` needs no BASE: the log may have forked between the two.
+
+    A fold that continued without the BASE would go on from another state than the one of the BASE that comes later.
+
+    Raises:
+        LogForkedError: It needs one; take the stream over again.
+        ArtifactError: As for `current_fold_version`.
+    """
+    if current_fold_version(stream, artifact, lineage) < OLDEST_FOLD_VERSION:
+        raise LogForkedError("the feedback log has lost the event by which this release has taken the stream over")
 
 
 def first_fold(

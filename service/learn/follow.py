@@ -228,7 +228,7 @@ class Follower:
         last = self._log.stream_state(self.stream.number).seq
         # Not before the newest base: earlier states belong to another fold and cannot be published again.
         known = [self.lineage.newest_base_seq, *list_seqs(self.folder.checkpoints), *list_seqs(self.folder.snapshots)]
-        seq = max(seq for seq in known if seq <= last)
+        seq = max((seq for seq in known if seq <= last), default=0)  # none if the log has lost the base since
         return read_position(self._log, self.stream, seq) or Position(0, self.stream.genesis)
 
     def _refold_lineage(self) -> None:

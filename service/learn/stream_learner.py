@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from service.errors import LogUnavailableError, OutcomeUnknownError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
-from service.learn.fold_upgrade import take_over
+from service.learn.fold_upgrade import check_taken_over, take_over
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
 from service.learn.shared_artifact import bind_shared_artifact
@@ -77,6 +77,7 @@ class StreamLearner:
         if seq is not None:
             logger.event("fold_upgraded", model=stream.model, version=stream.version, seq=seq)
         self.follower: Final = Follower(stream, artifact, log, folder)
+        check_taken_over(stream, artifact, self.follower.lineage)
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         if log.facts is not None:
             self.publisher.erased_elsewhere = 0  # until the other replicas say what they have

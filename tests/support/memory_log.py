@@ -3,7 +3,7 @@
 import copy
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,14 +43,19 @@ def preview(event: Event) -> EventPreview:
 
 
 class MemoryLog:
-    """A `FeedbackLog` made of lists; threads may share it."""
+    """A `FeedbackLog` made of lists; threads may share it.
+
+    Args:
+        token_bytes: Returns that many random bytes, for salts.
+    """
 
     is_shared: ClassVar[bool] = False
     files: SharedFiles | None = None
     states: SharedStates | None = None
     facts: SharedFacts | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self._token_bytes = token_bytes
         self._lock = threading.Lock()
         self._heads: dict[int, StreamHead] = {}
         self._stored: dict[int, list[tuple[Event, bytes]]] = {}
@@ -91,7 +96,7 @@ class MemoryLog:
         with self._lock:
             names = {name: known for name in find_names(drafts, self._heads) if (known := self._known(name))}
             batch = AppendBatch(self._heads, names, self._changes)
-            salts = draw_salts(drafts, secrets.token_bytes)
+            salts = draw_salts(drafts, self._token_bytes)
             outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
             for row in batch.rows:
                 self._insert(row)
