@@ -1,66 +1,36 @@
 """The files for Kubernetes and the Helm chart are valid, agree, and name what the service has."""
 
-import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from service import __version__
-from service.settings import Settings
+from tests.support.kubernetes_objects import (
+    CHART,
+    DEPLOY,
+    FILES,
+    KEYS_MOUNT,
+    REPLICAS,
+    by_kind,
+    check_keys,
+    check_objects,
+    documents,
+    render,
+    render_all,
+    run_helm,
+    settings_of,
+)
 from tests.support.paths import ROOT
 
-DEPLOY = ROOT / "deploy"
-# The oldest and the newest release of Kubernetes whose schemas the files are validated with.
-RELEASES = ("1.25", "1.37")
-# Kinds that Kubernetes itself does not have, so it has no schema of them.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "ServingRuntime", "InferenceService"}
-KEYS_MOUNT = {"name": "keys", "mountPath": "/keys", "readOnly": True}
-FILES = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kserve.yaml", "prometheus/service-monitor.yaml"]
-WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml"]
-CHART = DEPLOY / "helm" / "softstep"
-# Runs Helm's own code in a process of its own, since it is a large library that starts threads.
-HELM = """
-import json, sys
-import helm_python as helm
-folder, values = sys.argv[1], json.loads(sys.argv[2])
-with helm.Chart.load(folder) as chart:
-    try:
-        files = {} if values is None else chart.render(values, name="softstep", namespace="models")
-        print(json.dumps({"lint": helm.lint(folder), "files": files}))
-    except helm.HelmValuesError as error:
-        print(json.dumps({"refused": str(error)}))
-"""
-
-
-def documents(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
-
-
-def by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return objects by their kinds, of which each occurs once."""
-    assert len({each["kind"] for each in objects}) == len(objects)
-    return {each["kind"]: each for each in objects}
+WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kubernetes-replicas.yaml"]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_objects_are_valid(name: str) -> None:
     """Every object fits the schema of its kind."""
     check_objects(documents(DEPLOY / name))
-
-
-def check_objects(objects: list[dict[str, Any]]) -> None:
-    """Check that objects have the fields of their kinds, and no others."""
-    for each in objects:
-        for release in RELEASES:
-            if each["kind"] not in FOREIGN:
-                kubernetes_validate.validate(each, release, strict=True)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -94,17 +64,6 @@ def check_pod(pod: dict[str, Any]) -> None:
     assert seconds < pod["terminationGracePeriodSeconds"]
 
 
-def settings_of(container: dict[str, Any]) -> Settings:
-    """Return the settings that the environment of a container makes."""
-    values = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        settings = Settings()
-    assert {f"SOFTSTEP_{name.upper()}" for name in settings.model_fields_set} == values.keys()
-    return settings
-
-
 def test_one_pod_learns_and_many_only_serve() -> None:
     """The StatefulSet has one replica and a volume at the data directory; the Deployment has no volume."""
     learning = by_kind(documents(DEPLOY / "kubernetes.yaml"))["StatefulSet"]["spec"]
@@ -126,24 +85,21 @@ def test_pods_have_keys_from_a_secret(name: str) -> None:
     check_keys((objects.get("StatefulSet") or objects["Deployment"])["spec"]["template"]["spec"], "softstep-keys")
 
 
-def check_keys(pod: dict[str, Any], secret: str) -> None:
-    """Check that a pod reads its keys from a Secret that must exist."""
-    (container,) = pod["containers"]
-    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
-    assert volume["secret"] == {"secretName": secret, "defaultMode": 0o440}
-    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
-    assert KEYS_MOUNT in container["volumeMounts"]
-    settings = settings_of(container)
-    assert settings.keys_path == Path(KEYS_MOUNT["mountPath"]) / "keys.json"
-    assert not settings.open
-
-
 def test_kserve_leaves_authorization_to_the_platform() -> None:
     """The runtime has no keys, so it starts only because it is open."""
     (container,) = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]["containers"]
     settings = settings_of(container)
     assert settings.open
     assert settings.keys_file is None
+
+
+def test_kserve_has_the_protocols_of_both_ports() -> None:
+    """The runtime names v1 and v2 over HTTP, and v2 over gRPC, and has the ports of the settings."""
+    spec = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]
+    (container,) = spec["containers"]
+    settings = settings_of(container)
+    assert spec["protocolVersions"] == ["v1", "v2", "grpc-v2"]
+    assert [port["containerPort"] for port in container["ports"]] == [settings.port, settings.grpc_port]
 
 
 def test_compose_has_keys_in_its_data_volume() -> None:
@@ -189,26 +145,6 @@ def test_probes_ask_existing_paths() -> None:
             assert f"`GET {path}`" in (ROOT / "docs" / "http.md").read_text()
 
 
-def run_helm(values: dict[str, Any] | None) -> dict[str, Any]:
-    """Render the chart with values, or lint it without."""
-    command = [sys.executable, "-c", HELM, str(CHART), json.dumps(values)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return dict(json.loads(done.stdout))
-
-
-def render(**values: Any) -> dict[str, dict[str, Any]]:
-    """Return the objects of the chart by their kinds, each valid."""
-    return by_kind(render_all(**values))
-
-
-def render_all(**values: Any) -> list[dict[str, Any]]:
-    """Return all objects of the chart, each valid."""
-    texts = [text for name, text in run_helm(values)["files"].items() if name.endswith(".yaml")]
-    objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
-    check_objects(objects)
-    return objects
-
-
 def test_helm_finds_no_fault() -> None:
     """The chart passes `helm lint`; that it has no icon is no fault."""
     found = run_helm(None)["lint"]
@@ -216,10 +152,12 @@ def test_helm_finds_no_fault() -> None:
     assert [message["error"] for message in found["messages"]] == ["icon is recommended"]
 
 
-@pytest.mark.parametrize(("learning", "name"), [(True, "kubernetes.yaml"), (False, "kubernetes-stateless.yaml")])
-def test_the_chart_renders_the_plain_files(name: str, *, learning: bool) -> None:
+@pytest.mark.parametrize(
+    ("values", "name"), list(zip(({"learning": True}, {"learning": False}, REPLICAS), WORKLOADS, strict=True))
+)
+def test_the_chart_renders_the_plain_files(values: dict[str, Any], name: str) -> None:
     """With default values the chart has the objects of the plain file, apart from labels and the optional Secret."""
-    rendered, plain = render(learning=learning), by_kind(documents(DEPLOY / name))
+    rendered, plain = render(**values), by_kind(documents(DEPLOY / name))
     assert rendered.keys() == plain.keys()
     for kind, expected in plain.items():
         assert comparable(rendered[kind]["spec"]) == comparable(expected["spec"]), kind

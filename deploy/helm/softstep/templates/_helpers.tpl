@@ -13,6 +13,27 @@ app.kubernetes.io/name: softstep
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Not empty if pods learn from a log that they share. */}}
+{{- define "softstep.shared" -}}
+{{- if and .Values.learning .Values.log.secret }}yes{{ end -}}
+{{- end -}}
+
+{{/* Not empty if one pod has its log in a volume of its own. */}}
+{{- define "softstep.single" -}}
+{{- if and .Values.learning (not .Values.log.secret) }}yes{{ end -}}
+{{- end -}}
+
+{{/* The variables of a log in PostgreSQL. */}}
+{{- define "softstep.log" -}}
+- name: SOFTSTEP_LOG_COPIES
+  value: {{ .Values.log.copies | quote }}
+- name: SOFTSTEP_LOG
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.log.secret }}
+      key: {{ .Values.log.key }}
+{{- end -}}
+
 {{/* The labels of every object. */}}
 {{- define "softstep.labels" -}}
 {{ include "softstep.selector" . }}

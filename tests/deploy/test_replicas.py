@@ -1,0 +1,118 @@
+"""Replicas of one log: their pods share no disk, and scale by metrics that the service and the adapter have."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from service.serve.metrics.metric_table import METRICS
+from tests.support.kubernetes_objects import (
+    DEPLOY,
+    FILES,
+    REPLICAS,
+    by_kind,
+    check_keys,
+    documents,
+    render,
+    run_helm,
+    settings_of,
+)
+
+ADDRESS = {"name": "SOFTSTEP_LOG", "valueFrom": {"secretKeyRef": {"name": "softstep-log-app", "key": "uri"}}}
+
+
+def variants() -> list[dict[str, dict[str, Any]]]:
+    """Return the objects of the plain file and of the chart."""
+    return [by_kind(documents(DEPLOY / "kubernetes-replicas.yaml")), render(**REPLICAS)]
+
+
+def test_replicas_learn_from_one_log_and_keep_only_a_cache() -> None:
+    """Each pod learns, has the log's address from the Secret, and a data directory that goes with it."""
+    for objects in variants():
+        assert "StatefulSet" not in objects
+        workload = objects["Deployment"]["spec"]
+        pod = workload["template"]["spec"]
+        (container,) = pod["containers"]
+        settings = settings_of(container)
+        assert settings.learn
+        assert settings.log_copies == "2"
+        assert ADDRESS in container["env"]
+        assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
+        assert {"name": "data", "emptyDir": {"sizeLimit": "10Gi"}} in pod["volumes"]
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+        assert pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].items() <= (
+            workload["template"]["metadata"]["labels"].items()
+        )
+        check_keys(pod, "softstep-keys")
+
+
+def test_tables_are_made_by_a_job_that_serves_nothing() -> None:
+    """It asks the same database, is selected by no Service, and in the chart it runs before the pods."""
+    for objects in variants():
+        job = objects["Job"]["spec"]["template"]
+        (container,) = job["spec"]["containers"]
+        assert container["args"] == ["migrate"]
+        assert ADDRESS in container["env"]
+        assert container["image"] == objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"]
+        selector = objects["Service"]["spec"]["selector"]
+        assert not selector.items() <= job["metadata"]["labels"].items()
+    assert render(**REPLICAS)["Job"]["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert "Job" not in render(log={"secret": "softstep-log-app", "migrate": False})
+
+
+def test_pods_may_connect_to_the_database_only() -> None:
+    """The ports of PostgreSQL and of names are open, and no other."""
+    for objects in variants():
+        (rule,) = objects["NetworkPolicy"]["spec"]["egress"]
+        assert {port["port"] for port in rule["ports"]} == {5432, 53}
+
+
+def test_the_number_of_pods_follows_metrics_that_exist() -> None:
+    """Each metric is the service's own, or made of one by the adapter; the Deployment has no number of its own."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "adapter.yaml").read_text())["rules"]["custom"]
+    made = set()
+    for rule in rules:
+        (series,) = re.findall(r"^(\w+)\{", rule["seriesQuery"])
+        assert series in METRICS
+        made.add(rule.get("name", {}).get("as", series))
+    for objects in variants():
+        scaler = objects["HorizontalPodAutoscaler"]["spec"]
+        assert {metric["pods"]["metric"]["name"] for metric in scaler["metrics"]} == made
+        assert scaler["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
+        assert "replicas" not in objects["Deployment"]["spec"]
+
+
+def test_pods_that_only_serve_scale_too_and_one_that_learns_alone_does_not() -> None:
+    """Without autoscaling a Deployment has the number of the values."""
+    scaled = render(learning=False, autoscaling={"enabled": True})
+    assert "HorizontalPodAutoscaler" in scaled
+    assert "Job" not in scaled
+    assert "HorizontalPodAutoscaler" not in render(autoscaling={"enabled": True})
+    assert render(log={"secret": "log"}, replicas=5)["Deployment"]["spec"]["replicas"] == 5
+
+
+def test_the_database_waits_for_a_standby_and_makes_the_secret() -> None:
+    """Three servers, ANY 1, durability required; the operator names the Secret <cluster>-app."""
+    (cluster,) = documents(DEPLOY / "postgres-cluster.yaml")
+    spec = cluster["spec"]
+    assert spec["instances"] == 3
+    synchronous = spec["postgresql"]["synchronous"]
+    assert (synchronous["method"], synchronous["number"], synchronous["dataDurability"]) == ("any", 1, "required")
+    assert ADDRESS["valueFrom"]["secretKeyRef"]["name"] == f"{cluster['metadata']['name']}-app"  # type: ignore[index]
+    assert "postgres-cluster.yaml" in FILES
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"settings": {"SOFTSTEP_LOG": "postgresql://db"}},
+        {"log": {"secret": "log", "copies": "3"}},
+        {"autoscaling": {"busyShare": "1.5"}},
+        {"autoscaling": {"cpu": "80"}},
+    ],
+    ids=str,
+)
+def test_invalid_values_of_replicas_are_refused(values: dict[str, Any]) -> None:
+    """An address is a Secret's, and nothing scales by processor time."""
+    assert run_helm(values).keys() == {"refused"}
