@@ -36,6 +36,7 @@ def test_every_setting_is_in_one_group(script: ModuleType) -> None:
     [
         "Dockerfile",
         "compose.yaml",
+        "compose.replicas.yaml",
         "deploy/kubernetes.yaml",
         "deploy/kubernetes-stateless.yaml",
         "deploy/kubernetes-replicas.yaml",
