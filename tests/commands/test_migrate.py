@@ -185,7 +185,11 @@ def test_the_page_shows_what_the_command_prints(address: str, tmp_path: Path, mo
 
 
 def test_a_running_service_is_refused(
-    address: str, iris_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str,
+    postgres_server: PostgresCluster,
+    iris_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither its data directory nor its database is copied."""
     monkeypatch.setattr(postgres_copy, "END_SECONDS", 0.2)
@@ -197,6 +201,8 @@ def test_a_running_service_is_refused(
             assert (done.returncode, "a service uses the log" in done.stderr) == (1, True), done.stderr
         done = run_command("migrate", "--from", tmp_path / "other", "--to", tmp_path / "data")
         assert "another instance uses the data directory" in done.stderr
+    # A replica that has stopped counts for ten seconds more.
+    postgres_server.execute("DELETE FROM replicas", database=address.rpartition("/")[2])
     assert migrate("--from", tmp_path / "other", "--to", address)[1]["copied"] is True
 
 
