@@ -82,7 +82,7 @@ def test_space_around_values_is_removed(space: str, monkeypatch: pytest.MonkeyPa
         ("softstep_kernels", "softstep_kernels is not a setting; the nearest name is SOFTSTEP_KERNELS"),
         ("SOFTSTEP_PORT_HTTP", "SOFTSTEP_PORT_HTTP is not a setting; the nearest name is SOFTSTEP_PORT"),
         ("SOFTSTEP_LOG_JSON", "SOFTSTEP_LOG_JSON was replaced by SOFTSTEP_LOG_FORMAT, which is json or text"),
-        ("SOFTSTEP_\n", "SOFTSTEP_\\n is not a setting; the nearest name is SOFTSTEP_PORT"),
+        ("SOFTSTEP_\n", "SOFTSTEP_\\n is not a setting; the nearest name is SOFTSTEP_LOG"),
     ],
 )
 def test_an_unknown_name_is_reported_with_the_nearest_known_one(name: str, sentence: str) -> None:

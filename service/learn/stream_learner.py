@@ -100,6 +100,7 @@ class StreamLearner:
         keyframe = self.publisher.next_keyframe
         if not follower.is_refolding:
             limit = min(limit, keyframe - follower.seq, self._exchange.events_until_due(follower.seq))
+        was_refolding = follower.is_refolding
         events = follower.read_next(limit)
         if not events:
             self._is_behind = False
@@ -134,7 +135,9 @@ class StreamLearner:
             self._exchange.add(follower.seq)
         for rows in losses:
             self._losses.write_losses(*rows)
-        self._is_behind = len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
+        is_folded = follower.read_after >= events[-1].seq and not follower.is_refolding
+        # After a refolding there may be events that it did not read.
+        self._is_behind = len(events) == limit or was_refolding or not is_folded
         return self._is_behind
 
     def write_due(self, workers: Sequence[Wakeup]) -> None:

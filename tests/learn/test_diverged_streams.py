@@ -19,6 +19,7 @@ from service.store.log.events import SEQ_MAX, Stream
 from service.store.log.shared_facts import Replica
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
+from tests.support.feedback_log_contract import correction, forget, rollback
 from tests.support.memory_streams import feedback, memory_stream
 from tests.support.shared_memory_log import MemoryStates, SharedMemoryLog
 from tests.support.waiting import SECONDS, wait_until
@@ -76,6 +77,16 @@ def test_a_replica_that_agrees_is_ready(rig: Rig) -> None:
     assert sorted(state.position.seq for state in rig.states.digests) == [EVENTS, 2 * EVENTS]
     assert rig.memory.divergences == 0
     assert read_status(rig.folder.path)["state"] == "following"
+
+
+def test_events_after_a_refolding_are_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared log tells once that a stream has moved, so a learner looks again when it has refolded."""
+    last = 2 * EVENTS + 5
+    rig.append(rig.stream, 0, last)
+    rig.log.append([correction(rig.stream, "right", 8), rollback(rig.stream, "back", last - 5)])
+    rig.log.append([forget(rig.stream, "gone", "4")])
+    monkeypatch.setattr(SharedMemoryLog, "moved_streams", lambda _: set())
+    rig.learn(lambda: rig.is_published(last + 3))
 
 
 def test_a_replica_that_differs_folds_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.serve.log import worker_log
+from service.store.directory import log_opening
 from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.log_connection import LogConnection
 from service.store.log.sqlite import SqliteLog
@@ -96,7 +96,7 @@ def test_the_checker_detects_a_log_that_acknowledges_too_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: type[SqliteLog], fault: str
 ) -> None:
     """The checker fails for a log that acknowledges before its commit, or although its disk has failed."""
-    monkeypatch.setattr(worker_log, "SqliteLog", log)
+    monkeypatch.setattr(log_opening, "SqliteLog", log)
     case = partial(process_kills.append_case, 0, fault, "pwrite64")
     found = violations_of(tmp_path, Sweep("faulty", "pwrite64", case, 30, 6, 60))
     assert len(found) > 2

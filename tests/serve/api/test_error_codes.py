@@ -24,10 +24,10 @@ from service.access.scopes import Scope
 from service.learn.fold_upgrade import take_over
 from service.serve.api.schemas.error_examples import SENTENCES
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
-from service.serve.log import worker_log
 from service.serve.models import load_unload
 from service.store.artifact.artifact import write_artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.directory import log_opening
 from service.store.log import database
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Draft, Kind
@@ -598,7 +598,7 @@ def flipped_byte(scene: Scene) -> Response:
 @case("outcome_unknown")
 def failing_disk(scene: Scene) -> Response:
     disk = Disk()
-    scene.monkeypatch.setattr(worker_log, "SqliteLog", partial(SqliteLog, vfs=disk.name))
+    scene.monkeypatch.setattr(log_opening, "SqliteLog", partial(SqliteLog, vfs=disk.name))
     pair = scene.start()
     assert feed(pair, "a").status == 202
     disk.fail(0, Fault.IO)

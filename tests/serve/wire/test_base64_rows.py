@@ -58,7 +58,8 @@ def refusal(read: Callable[[], Any]) -> str:
 
 def rows_of(datatype: str) -> st.SearchStrategy[list[list[float]]]:
     """Rows of one width, with numbers of a type."""
-    number = st.floats(width=16 if datatype == "<f2" else 32, allow_nan=False, allow_infinity=False)
+    largest = float(np.finfo(datatype).max)
+    number = st.floats(-largest, largest, width=16 if datatype == "<f2" else 32)
     return every_width.flatmap(
         lambda width: st.lists(st.lists(number, min_size=width, max_size=width), min_size=1, max_size=5)
     )

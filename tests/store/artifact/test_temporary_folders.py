@@ -20,9 +20,9 @@ RANDOM = "0123456789abcdef"
 WRITER = """
 import sys
 from pathlib import Path
-from service.store.artifact import artifact
+from service.store.artifact import artifact, artifact_folder
 
-write = artifact.write_synced_file
+write = artifact_folder.write_synced_file
 
 def write_slowly(path, content):
     if path.name == artifact.MANIFEST_NAME:
@@ -30,7 +30,7 @@ def write_slowly(path, content):
         sys.stdin.readline()
     write(path, content)
 
-artifact.write_synced_file = write_slowly
+artifact_folder.write_synced_file = write_slowly
 artifact.write_artifact(Path(sys.argv[1]), artifact.read_artifact(Path(sys.argv[2]), 1 << 20))
 """
 
