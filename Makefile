@@ -1,6 +1,6 @@
 # Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need some
-# programs: apt-get install --no-install-recommends prometheus nginx-light nghttp2-client tini bubblewrap openssl chromium
-# postgresql pgbouncer. Without the last two, the tests of a log in PostgreSQL are skipped.
+# programs: apt-get install --no-install-recommends prometheus nginx-light nghttp2-client tini bubblewrap strace openssl
+# chromium postgresql pgbouncer. Without the last two, the tests of a log in PostgreSQL are skipped.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test matrix check clients torture failover simulation conformance conversions exports hostile-sources determinism properties lock release-check models bench clean

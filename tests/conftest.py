@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from service.store.log.postgres_schema import create_schema
 from tests.support.budgets import THOROUGH
 from tests.support.error_bodies import check_httpx_response
 from tests.support.leaked_secrets import SecretFinder
@@ -88,6 +89,22 @@ def postgres_server() -> Iterator[PostgresCluster]:
     require_postgres()
     with running_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def address(postgres_server: PostgresCluster) -> Iterator[str]:
+    """The address of a log in PostgreSQL without streams, of the test's own."""
+    made = postgres_server.make_database(create_schema)
+    yield made
+    postgres_server.drop_database(made)
+
+
+@pytest.fixture(scope="module")
+def shared_address(postgres_server: PostgresCluster) -> Iterator[str]:
+    """The address of a log in PostgreSQL that the tests of a file share."""
+    made = postgres_server.make_database(create_schema)
+    yield made
+    postgres_server.drop_database(made)
 
 
 @pytest.fixture

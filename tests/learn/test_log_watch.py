@@ -31,7 +31,7 @@ def test_a_request_that_waits_makes_the_looks_frequent() -> None:
 
 
 def test_the_looks_of_replicas_do_not_coincide() -> None:
-    """Each idle pause is drawn anew, from half to one and a half times the usual one."""
+    """Each idle pause has a random length, from half to one and a half times the usual one."""
     draws = iter([0.0, 0.5, 1.0])
     watch = LogWatch(is_shared=True, draw=lambda: next(draws))
     pauses = []

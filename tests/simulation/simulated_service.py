@@ -191,7 +191,7 @@ class Replica:
         try:
             return self._fold(limit)
         except LogUnavailableError:
-            pass
+            pass  # the replica is cut off, and looks again in a later step
         except LogEndsEarlierError:
             self.held = servers.head
             servers.counts["looks at a log that ends early"] += 1

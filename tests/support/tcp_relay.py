@@ -127,7 +127,7 @@ class TcpRelay:
                     group.create_task(self._read(source, queue))
                     group.create_task(self._write(end, queue, counter))
         except* OSError:
-            pass
+            pass  # a side that closed or reset its connection; `reset` ends the other one
         finally:
             self._ends.discard(out)
             reset(out)

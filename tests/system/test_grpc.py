@@ -171,7 +171,7 @@ def test_each_call_has_a_line_of_the_access_log(keys: Keys) -> None:
 
 
 def test_responses_are_counted_once(keys: Keys) -> None:
-    """By the status of the same HTTP response, whoever answers."""
+    """The fast way, the handlers and FastAPI count a response under the status that it has over HTTP."""
 
     def count(status: int) -> int:
         text = httpx.get(f"{keys.running.service.url}/metrics", verify=NO_TLS).text

@@ -4,36 +4,24 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from service.learn.state_exchange import SHARED_EVENTS
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.postgres import PostgresLog
-from service.store.log.postgres_schema import create_schema
 from service.store.states.state_folder import list_seqs
 from tests.support.learning_client import IRIS, metadata, post
-from tests.support.postgres_servers import PostgresCluster
 from tests.support.running_service import Service, serving
 from tests.support.waiting import SECONDS, wait_until
 
 LABELED = {"instances": [IRIS], "labels": ["setosa"]}
 MORE = 40  # events after the last state that is shared
 BATCH = 4096
-
-
-@pytest.fixture
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    """The address of a log without streams."""
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
 
 
 def replica(models: Path, scratch: Path, address: str, **more: object) -> contextlib.AbstractContextManager[Service]:

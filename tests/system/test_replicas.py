@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +55,6 @@ def weights_at(service: Service, seq: int) -> str:
     found = metadata(service, "iris")
     assert found["seq"] == seq
     return str(found["weights_sha256"])
-
-
-@pytest.fixture
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    """The address of a log without streams."""
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
 
 
 def test_replicas_learn_the_same(iris_models: Path, tmp_path: Path, address: str) -> None:

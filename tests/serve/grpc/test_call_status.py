@@ -13,7 +13,7 @@ from service.serve.responses import HttpResponse, error
 
 @pytest.mark.parametrize("code", ERROR_CODES)
 def test_every_code_has_a_status(code: str) -> None:
-    """A fault of the client is none of the server, and what may be sent again later is not final."""
+    """Errors of clients and of the server have different statuses, and so do errors after which a retry may succeed."""
     response = error(code, "The sentence.")
     status = grpc_status(response)
     trailers = dict(error_trailers(response, b"id"))

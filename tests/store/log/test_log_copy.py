@@ -121,13 +121,6 @@ def test_copies_are_equal(postgres_server: PostgresCluster, monkeypatch: pytest.
     postgres_server.drop_database(address)
 
 
-@pytest.fixture
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
-
-
 def test_a_database_with_other_events_is_refused(address: str, path: Path) -> None:
     """Its events stay; streams without events are replaced, and numbers are never given twice."""
     with closing(SqliteLog(path)) as log, closing(PostgresLog(address, copies=1)) as other:

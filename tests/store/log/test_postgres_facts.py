@@ -10,33 +10,24 @@ import pytest
 from service.errors import KeyFileError
 from service.store.directory.keyfile import parse_keys, read_or_create_keys, read_or_share_keys
 from service.store.log.postgres import PostgresLog
-from service.store.log.postgres_schema import create_schema
 from tests.support.postgres_servers import PostgresCluster
 
 
-@pytest.fixture(scope="module")
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    """The address of a database that the tests of this file share."""
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
-
-
 @pytest.fixture
-def log(postgres_server: PostgresCluster, address: str) -> Iterator[PostgresLog]:
-    name = address.rpartition("/")[2]
+def log(postgres_server: PostgresCluster, shared_address: str) -> Iterator[PostgresLog]:
+    name = shared_address.rpartition("/")[2]
     postgres_server.execute("TRUNCATE replicas; DELETE FROM facts WHERE name LIKE 'token%'", database=name)
-    with contextlib.closing(PostgresLog(address, copies=1)) as log:
+    with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
         yield log
 
 
-def test_the_first_value_counts(address: str) -> None:
+def test_the_first_value_counts(shared_address: str) -> None:
     """Of several that are offered at one moment, all get the same."""
     threads, found = 4, []
     barrier = threading.Barrier(threads)
 
     def offer(value: bytes) -> None:
-        with contextlib.closing(PostgresLog(address, copies=1)) as log:
+        with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
             barrier.wait()
             found.append(log.facts.read_or_add("raced", value))
 
@@ -49,7 +40,7 @@ def test_the_first_value_counts(address: str) -> None:
     assert len(set(found)) == 1
 
 
-def test_replicas_are_listed(log: PostgresLog, postgres_server: PostgresCluster, address: str) -> None:
+def test_replicas_are_listed(log: PostgresLog, postgres_server: PostgresCluster, shared_address: str) -> None:
     """With what each has erased, and since when it was not seen by the clock of the database."""
     log.facts.report_replica("b", {})
     log.facts.report_replica("a", {3: 1})
@@ -57,7 +48,7 @@ def test_replicas_are_listed(log: PostgresLog, postgres_server: PostgresCluster,
     one, two = log.facts.list_replicas()
     assert (one.name, one.erased, two.name, two.erased) == ("a", {3: 2, 4: 0}, "b", {})
     assert 0 <= one.seconds <= two.seconds < 10
-    name = address.rpartition("/")[2]
+    name = shared_address.rpartition("/")[2]
     postgres_server.execute("UPDATE replicas SET seen = seen - interval '1 hour' WHERE name = 'a'", database=name)
     postgres_server.execute("UPDATE replicas SET seen = seen - interval '2 days' WHERE name = 'b'", database=name)
     log.facts.report_replica("c", {})

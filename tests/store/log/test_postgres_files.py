@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from service.errors import LogDamagedError, LogUnavailableError, OutcomeUnknownError
 from service.store.log import postgres_files
 from service.store.log.postgres import PostgresLog
-from service.store.log.postgres_schema import create_schema
 from tests.support.budgets import examples
 from tests.support.feedback_log_contract import GENESIS
 from tests.support.postgres_servers import OWNER, PostgresCluster
@@ -22,17 +21,9 @@ from tests.support.postgres_servers import OWNER, PostgresCluster
 HELD_SECONDS = 15.0
 
 
-@pytest.fixture(scope="module")
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    """The address of a database that the tests of this file share."""
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
-
-
 @pytest.fixture
-def log(address: str) -> Iterator[PostgresLog]:
-    with contextlib.closing(PostgresLog(address, copies=1)) as log:
+def log(shared_address: str) -> Iterator[PostgresLog]:
+    with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
         yield log
 
 
@@ -65,13 +56,13 @@ def test_a_file_is_read_as_it_was_stored(log: PostgresLog, content: bytes) -> No
 )
 @pytest.mark.usefixtures("small_parts")
 def test_a_damaged_file_is_refused(
-    log: PostgresLog, postgres_server: PostgresCluster, address: str, damage: str
+    log: PostgresLog, postgres_server: PostgresCluster, shared_address: str, damage: str
 ) -> None:
     sha256 = log.files.put(b"0123456789")
-    run(postgres_server, address, damage)
+    run(postgres_server, shared_address, damage)
     with pytest.raises(LogDamagedError):
         log.files.get(sha256)
-    run(postgres_server, address, "DELETE FROM blobs")
+    run(postgres_server, shared_address, "DELETE FROM blobs")
 
 
 def test_a_stream_begins_with_its_files(log: PostgresLog) -> None:
@@ -101,25 +92,25 @@ def test_a_stream_without_files_gets_them_later(log: PostgresLog) -> None:
 
 
 def test_a_stream_that_cannot_be_opened_leaves_no_files(
-    log: PostgresLog, postgres_server: PostgresCluster, address: str
+    log: PostgresLog, postgres_server: PostgresCluster, shared_address: str
 ) -> None:
     """Files and stream are written in one transaction."""
-    run(postgres_server, address, "ALTER TABLE streams ADD CONSTRAINT refused CHECK (version <> 13)")
+    run(postgres_server, shared_address, "ALTER TABLE streams ADD CONSTRAINT refused CHECK (version <> 13)")
     try:
         with pytest.raises(LogUnavailableError):
             log.open_stream("refused", 13, GENESIS, 3, lambda: [b"not kept"])
     finally:
-        run(postgres_server, address, "ALTER TABLE streams DROP CONSTRAINT refused")
+        run(postgres_server, shared_address, "ALTER TABLE streams DROP CONSTRAINT refused")
     assert not log.files.has(hashlib.sha256(b"not kept").digest())
 
 
-def test_a_race_has_one_winner(address: str) -> None:
+def test_a_race_has_one_winner(shared_address: str) -> None:
     """Each opens the stream with files of its own: all get the stream, whose files are those of one of them."""
     threads, found = 4, []
     barrier = threading.Barrier(threads)
 
     def open_stream(number: int) -> None:
-        with contextlib.closing(PostgresLog(address, copies=1)) as log:
+        with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
             barrier.wait()
             stream = log.open_stream("raced", 1, GENESIS, 3, lambda: [b"shared", b"%d" % number])
             found.append((stream, tuple(map(log.files.get, log.files.artifact_of(stream.number)))))
@@ -134,13 +125,13 @@ def test_a_race_has_one_winner(address: str) -> None:
     assert found[0][1] in {(b"shared", b"%d" % number) for number in range(threads)}
 
 
-def test_opening_a_stream_has_the_deadline_of_a_call(postgres_server: PostgresCluster, address: str) -> None:
+def test_opening_a_stream_has_the_deadline_of_a_call(postgres_server: PostgresCluster, shared_address: str) -> None:
     """A lock that is held for longer, as a standby that does not answer, makes no writer wait for minutes."""
-    name = address.rpartition("/")[2]
+    name = shared_address.rpartition("/")[2]
     holder = f"host={postgres_server.folder} port={postgres_server.port} user={OWNER} dbname={name}"
     with (
         contextlib.closing(psycopg.connect(holder)) as session,
-        contextlib.closing(PostgresLog(address, copies=1, seconds=0.3)) as log,
+        contextlib.closing(PostgresLog(shared_address, copies=1, seconds=0.3)) as log,
     ):
         session.execute("LOCK TABLE streams IN SHARE MODE")
         release = threading.Timer(HELD_SECONDS, session.close)

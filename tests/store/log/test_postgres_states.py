@@ -8,23 +8,13 @@ import pytest
 
 from service.store.log.events import Position
 from service.store.log.postgres import PostgresLog
-from service.store.log.postgres_schema import create_schema
 from service.store.log.shared_states import ComparedState
 from tests.support.feedback_log_contract import GENESIS
-from tests.support.postgres_servers import PostgresCluster
-
-
-@pytest.fixture(scope="module")
-def address(postgres_server: PostgresCluster) -> Iterator[str]:
-    """The address of a database that the tests of this file share."""
-    made = postgres_server.make_database(create_schema)
-    yield made
-    postgres_server.drop_database(made)
 
 
 @pytest.fixture
-def log(address: str) -> Iterator[PostgresLog]:
-    with contextlib.closing(PostgresLog(address, copies=1)) as log:
+def log(shared_address: str) -> Iterator[PostgresLog]:
+    with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
         yield log
 
 
@@ -38,13 +28,13 @@ def content_of(log: PostgresLog, one: ComparedState) -> bytes | None:
     return log.files.get(hashes[one]) if one in hashes else None
 
 
-def test_the_first_state_is_the_one_that_counts(log: PostgresLog, address: str) -> None:
+def test_the_first_state_is_the_one_that_counts(log: PostgresLog, shared_address: str) -> None:
     """Others are equal or not; a state differs by its stream, position, epoch and fold."""
     states = [state(1, 8), state(1, 9), state(2, 8), state(1, 8, epoch=1), state(1, 8, fold=3)]
     states.append(ComparedState(1, Position(8, b"other"), 0, 2))
     for number, one in enumerate(states):
         assert log.states.compare(one, b"%d" % number)
-    with contextlib.closing(PostgresLog(address, copies=1)) as other:
+    with contextlib.closing(PostgresLog(shared_address, copies=1)) as other:
         for number, one in enumerate(states):
             assert other.states.compare(one, b"%d" % number)
             assert not other.states.compare(one, b"different")
