@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import LogUnavailableError
 from service.learn import learner_process, state_exchange
 from service.learn.learner_process import LearnerProcess
 from service.learn.stream_learner import StreamLearner
@@ -87,6 +88,24 @@ def test_events_after_a_refolding_are_read(rig: Rig, monkeypatch: pytest.MonkeyP
     rig.log.append([forget(rig.stream, "gone", "4")])
     monkeypatch.setattr(SharedMemoryLog, "moved_streams", lambda _: set())
     rig.learn(lambda: rig.is_published(last + 3))
+
+
+def test_a_learner_whose_batch_fails_starts_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is lost while a correction is applied, when the learner has half of it; another one continues."""
+    rig.append(rig.stream, 0, EVENTS + 3)
+    rig.learn(lambda: rig.is_published(EVENTS + 3))
+    rig.log.append([correction(rig.stream, "right", 8)])
+    learner = rig.process._learners[rig.stream.number]
+
+    def lose_log(*_: object) -> None:
+        raise LogUnavailableError("the log is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedMemoryLog, "read_admin_events", lose_log)
+        with pytest.raises(LogUnavailableError):
+            rig.process._learn_all(time.monotonic())
+    rig.learn(lambda: rig.is_published(EVENTS + 4))
+    assert rig.process._learners[rig.stream.number] is not learner
 
 
 def test_a_replica_that_differs_folds_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

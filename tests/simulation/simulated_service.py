@@ -168,6 +168,7 @@ class Replica:
         self.served: Position | None = None
         self.held: Position | None = None
         self.looked = -1
+        self._is_whole = True  # no batch has failed half way
 
     def stop(self) -> None:
         """End without writing anything."""
@@ -191,8 +192,9 @@ class Replica:
         try:
             return self._fold(limit)
         except LogUnavailableError:
-            pass  # the replica is cut off, and looks again in a later step
+            self._drop_broken()  # the replica is cut off, and looks again in a later step
         except LogEndsEarlierError:
+            self._drop_broken()
             self.held = servers.head
             servers.counts["looks at a log that ends early"] += 1
         except LogForkedError:
@@ -215,8 +217,13 @@ class Replica:
             self.follower = None
         return False
 
+    def _drop_broken(self) -> None:
+        """Drop a state that may be half folded, as a learner does."""
+        if not self._is_whole:
+            self.follower = None
+
     def _fold(self, limit: int) -> bool:
-        servers, failovers = self._servers, self._servers.failovers
+        servers, failovers, self._is_whole = self._servers, self._servers.failovers, True
         if self.follower is None:
             if drop_lost_states(servers.stream, self._log, self.folder) is not None:
                 servers.counts["starts from states of lost events"] += 1
@@ -227,7 +234,9 @@ class Replica:
         follower = self.follower
         events = follower.read_next(limit)
         if events:
+            self._is_whole = False
             follower.fold_batch(events)
+            self._is_whole = True
         self.held = None
         if follower.is_refolding:
             return False
