@@ -35,7 +35,8 @@ HEAD = """\
 
 What a feedback log in PostgreSQL keeps when its servers fail, and how often that was tested. `make failover` runs the
 campaigns below against real servers and writes this page; `make test` runs a part of each. The promises of a log on one
-machine are on the page about [reliability](reliability.md).
+machine are on the page about [reliability](reliability.md); 10,000 random failovers of services that learn are
+[simulated](simulation.md).
 
 ## Promises
 
