@@ -95,7 +95,7 @@ def test_a_learner_whose_batch_fails_starts_again(rig: Rig, monkeypatch: pytest.
     rig.append(rig.stream, 0, EVENTS + 3)
     rig.learn(lambda: rig.is_published(EVENTS + 3))
     rig.log.append([correction(rig.stream, "right", 8)])
-    learner = rig.process._learners[rig.stream.number]
+    learner = rig.process._learners[rig.stream.number]  # whether it is dropped shows nowhere else
 
     def lose_log(*_: object) -> None:
         raise LogUnavailableError("the log is lost")
@@ -103,7 +103,7 @@ def test_a_learner_whose_batch_fails_starts_again(rig: Rig, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(SharedMemoryLog, "read_admin_events", lose_log)
         with pytest.raises(LogUnavailableError):
-            rig.process._learn_all(time.monotonic())
+            rig.process._learn_all(time.monotonic())  # one step of the process's loop
     rig.learn(lambda: rig.is_published(EVENTS + 4))
     assert rig.process._learners[rig.stream.number] is not learner
 
