@@ -1,10 +1,11 @@
-"""A log in memory with the files and states that replicas share."""
+"""A log in memory with the files, states and facts that replicas share."""
 
 import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
 from service.store.log.shared_states import ComparedState
+from tests.support.memory_facts import MemoryFacts
 from tests.support.memory_log import MemoryLog
 
 
@@ -72,3 +73,4 @@ class SharedMemoryLog(MemoryLog):
         super().__init__()
         self.files = files = MemoryFiles()
         self.states = MemoryStates(files)
+        self.facts = MemoryFacts()

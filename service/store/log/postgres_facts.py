@@ -1,15 +1,47 @@
-"""Facts that replicas agree on, and which replicas there are, in PostgreSQL: the tables `facts` and `replicas`."""
+"""Facts that replicas agree on, their audit, and the list of replicas, in PostgreSQL: `facts`, `audit`, `replicas`.
 
+The value of a fact that changes begins with its version: 8 random bytes, drawn for each change, a signed integer with
+the most significant byte first. A number that grows would not do, nor the number of a transaction: after a failover
+that loses a change, the next one can get its number, and a replica that has seen the lost one would keep it. Of a value
+that has not changed only the version is read.
+
+A change is a compare-and-set: the new value is made while no transaction is open, and replaces the row if that still
+has the version that was read. So no lock waits for Python, whatever the size of a value.
+"""
+
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
+from service.errors import LogUnavailableError, OutcomeUnknownError
 from service.store.log.postgres_connection import BEGIN, COMMIT, PostgresConnection
-from service.store.log.postgres_files import NO_WAIT
-from service.store.log.postgres_values import Statement
-from service.store.log.shared_facts import Replica
+from service.store.log.postgres_errors import StatementRefusedError
+from service.store.log.postgres_files import BYTES_PER_SECOND, NO_WAIT
+from service.store.log.postgres_values import Statement, pack_blobs, pack_integer
+from service.store.log.shared_facts import FACT_BYTES_MAX, Change, Note, Replica
 
+# All are positive.
+VERSION_BITS: Final = 62
+# What a call may take beyond its deadline: it may receive a value and send another.
+VALUE_SECONDS: Final = 2 * FACT_BYTES_MAX / BYTES_PER_SECOND
+# Changes of one fact at the same moment, after which a change is given up.
+ATTEMPTS_MAX: Final = 100
+
+SELECT_CHANGED: Final = b"""
+SELECT facts.name, substr(value, 1, 8), substr(value, 9, $3::bigint::integer)
+FROM unnest($1::bytea[], $2::bytea[]) AS known(name, version)
+JOIN facts ON facts.name = convert_from(known.name, 'UTF8')
+WHERE substr(value, 1, 8) <> version
+"""
+REPLACE_FACT: Final = b"UPDATE facts SET value = $2::bytea WHERE name = $1::text AND substr(value, 1, 8) = $3::bytea"
+LOCK_FACT: Final = b"SELECT FROM facts WHERE name = $1::text AND substr(value, 1, 8) = $2::bytea FOR NO KEY UPDATE"
+INSERT_NOTE: Final = b"INSERT INTO audit(entry) VALUES($1::bytea)"
+SELECT_NOTES: Final = b"""
+SELECT number, (extract(epoch FROM time) * 1000)::bigint, entry FROM audit WHERE number > $1::bigint
+ORDER BY number LIMIT $2::bigint
+"""
 INSERT_FACT: Final = b"INSERT INTO facts VALUES($1::text, $2::bytea) ON CONFLICT DO NOTHING"
 SELECT_FACT: Final = b"SELECT value FROM facts WHERE name = $1::text"
 REPORT_REPLICA: Final = b"""
@@ -43,6 +75,59 @@ class PostgresFacts:
                 rows = self._connection.query(select)
         found: bytes = rows[0][0]
         return found
+
+    def read_changed(self, known: Mapping[str, int]) -> dict[str, tuple[int, bytes]]:
+        """See SharedFacts."""
+        names = pack_blobs([name.encode() for name in known])
+        versions = pack_blobs([pack_integer(version) for version in known.values()])
+        select = Statement(SELECT_CHANGED, (names, versions, pack_integer(FACT_BYTES_MAX + 1)))
+        with self._connection.call(self._connection.seconds + VALUE_SECONDS):
+            rows = self._connection.query(select)
+        return {name: (int.from_bytes(version, signed=True), value) for name, version, value in rows}
+
+    def change(self, name: str, change: Change, note: bytes | None = None) -> bytes | None:
+        """See SharedFacts."""
+        notes = [] if note is None else [Statement(INSERT_NOTE, (note,))]
+        for _ in range(ATTEMPTS_MAX):
+            version, before = self.read_changed({name: 0}).get(name, (0, None))
+            after = change(before)
+            if after is None and before is None:
+                return None
+            with self._connection.call(self._connection.seconds + VALUE_SECONDS):
+                if self._commit_if_current(self._statement(name, version, after), notes if after is not None else []):
+                    return after
+        raise LogUnavailableError("others change the same at this moment; try again")
+
+    def _statement(self, name: str, version: int, after: bytes | None) -> Statement:
+        """Return the statement that writes or keeps a fact; it meets a row if the fact has this version."""
+        key, expected = name.encode(), pack_integer(version)
+        if after is None:
+            return Statement(LOCK_FACT, (key, expected))
+        value = pack_integer(1 + secrets.randbits(VERSION_BITS)) + after
+        return Statement(REPLACE_FACT, (key, value, expected)) if version else Statement(INSERT_FACT, (key, value))
+
+    def _commit_if_current(self, statement: Statement, notes: list[Statement]) -> bool:
+        """Run and commit a statement with its notes, and return True, or False if it meets no row."""
+        try:
+            _, met = self._connection.run(BEGIN, statement)
+            if met.command_tuples != 1:
+                return False
+            self._connection.commit(*notes)
+        except StatementRefusedError as error:
+            if not error.may_retry:
+                raise
+            return False
+        except OutcomeUnknownError:
+            raise OutcomeUnknownError(
+                "the database did not confirm the change, which may be made or not; look, and try again"
+            ) from None
+        return True
+
+    def read_notes(self, after: int, limit: int) -> list[Note]:
+        """See SharedFacts."""
+        with self._connection.call():
+            rows = self._connection.query(Statement(SELECT_NOTES, (pack_integer(after), pack_integer(limit))))
+        return [Note(*row) for row in rows]
 
     def report_replica(self, name: str, erased: Mapping[int, int]) -> None:
         """See SharedFacts."""

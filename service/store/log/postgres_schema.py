@@ -10,7 +10,9 @@
               compare
     replicas  who serves and learns: when it was seen, and what it has         name
               reached
-    facts     the secret of `id_key`, checksummed; the version of the schema   name
+    facts     the secret of `id_key`, checksummed; the version of the schema;  name
+              what replicas agree on (postgres_facts.py)
+    audit     who changed the API keys and what is served                      number
 
     seal      of an event the salt of its digest; if it was forgotten, the digest itself, and payload is NULL
     actor     of an event who sent it, or nothing
@@ -80,6 +82,12 @@ TABLES: Final = (
     )
     """,
     "CREATE TABLE IF NOT EXISTS facts(name text PRIMARY KEY, value bytea NOT NULL)",
+    """
+    CREATE TABLE IF NOT EXISTS audit(
+      number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, time timestamptz NOT NULL DEFAULT clock_timestamp(),
+      entry bytea NOT NULL
+    )
+    """,
 )
 # A plan that was made while a table was empty reads all of it later; plans of short statements need no compiler. A
 # process that stops within a transaction does not make others wait. A session whose client has closed the socket at its

@@ -131,6 +131,23 @@ def test_a_stream_that_may_be_lost_is_not_opened(rig: Rig, disturb: Callable[[Ri
     assert rig.log.open_stream("iris", 2, GENESIS, 3).version == 2
 
 
+@DISTURBANCES
+def test_a_fact_that_may_be_lost_is_not_changed(rig: Rig, disturb: Callable[[Rig], Any]) -> None:
+    """Nor is it said that nothing is to be changed, while no standby has what is there."""
+    facts = rig.log.facts
+    facts.change("keys", lambda _: b"first")
+    with rig.standby.paused("walreceiver"):
+        error = rig.disturb(lambda: facts.change("keys", lambda _: b"second", b"note"), disturb(rig))
+        assert type(error) is OutcomeUnknownError
+        assert "event" not in str(error)
+        rig.require_standby()
+        with pytest.raises(OutcomeUnknownError):
+            rig.open(seconds=0.5).facts.change("keys", lambda before: None if before == b"second" else b"third")
+        rig.release()
+    assert facts.change("keys", lambda before: None if before == b"second" else b"third") is None
+    assert [note.content for note in facts.read_notes(0, 10)] == [b"note"]
+
+
 @EACH_WAY
 def test_a_server_that_waits_for_no_standby_acknowledges_nothing(rig: Rig) -> None:
     """A log that needs one copy, or whose storage replicates by itself, takes what two copies refuse."""
