@@ -22,7 +22,7 @@ from service.setting_types import Form
 from service.settings import Settings
 
 # The settings that are options too.
-OPTIONS: Final = ("models", "data", "log", "host", "port", "workers")
+OPTIONS: Final = ("models", "data", "log", "role", "host", "port", "workers")
 # The folder in which SageMaker mounts a model, and the port to which it sends requests.
 SAGEMAKER_MODEL: Final = Path("/opt/ml/model")
 SAGEMAKER_PORT: Final = 8080

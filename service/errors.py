@@ -11,7 +11,7 @@
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
      ├─ ModelNotReadyError                             LoadPendingError
      ├─ OverloadedError                                there are more requests than can be answered in time
-     ├─ NotReachedError                                VersionNotServedError
+     ├─ NotReachedError                                VersionNotServedError; NotInRoleError (role_errors.py)
      ├─ StateForgottenError, StateIrreproducibleError  a past state is gone
      ├─ LogError        the feedback log cannot do what was asked now; but for OutcomeUnknownError, nothing was written
      │                  (chain_errors.py too)

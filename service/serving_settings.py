@@ -1,9 +1,10 @@
 """The settings of serving and learning: every limit with its unit, its default and the reason."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
 from service.setting_types import Count, LocalFolder, LogAddress, MiB, OriginList, Port, Route, Seconds, TokenKeyList
@@ -166,6 +167,11 @@ class ServingSettings(BaseSettings):
         description="Servers of PostgreSQL that have an event before it is acknowledged. `2`: feedback is refused "
         "unless the database waits for a standby. `1`: a single server. `external`: copied by the storage below it.",
     )
+    role: Literal["all", "learner"] = Field(
+        "all",
+        description="What this replica of a log in PostgreSQL does. `learner`: it folds events, and answers health and "
+        "metrics alone. `all`: it answers all calls, too.",
+    )
     serve_unlearned: bool = Field(
         False,
         description="Be ready before the models have learned what a log in PostgreSQL had at the start. If false, a "
@@ -261,3 +267,12 @@ class ServingSettings(BaseSettings):
         description="Origins whose web pages may call, such as https://a.example,https://b.example, or * for all. "
         'Empty: CORS stays off. A JSON list is accepted too: ["https://a.example"].',
     )
+
+    @model_validator(mode="after")
+    def _require_shared_log(self) -> Self:
+        if self.role != "all" and (self.log is None or not self.learn):
+            message = (
+                "SOFTSTEP_ROLE: a learner needs a log in PostgreSQL; set SOFTSTEP_LOG, and leave SOFTSTEP_LEARN on"
+            )
+            raise PydanticCustomError("role_without_log", message)
+        return self

@@ -40,7 +40,12 @@ class Settings(AccessSettings, GrpcSettings, ServingSettings):
     @property
     def has_console(self) -> bool:
         """Whether browsers get the console at `/`: a configured route at that path comes first."""
-        return self.console and "/" not in {self.predict_route, self.health_route}
+        return self.console and self.answers_models and "/" not in {self.predict_route, self.health_route}
+
+    @property
+    def answers_models(self) -> bool:
+        """Whether this replica answers calls to models, and not health and metrics alone."""
+        return self.role != "learner"
 
     @classmethod
     def settings_customise_sources(

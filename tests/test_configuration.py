@@ -56,6 +56,7 @@ def test_each_source_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "models": ("models", "default"),
         "data": ("data", "default"),
         "log": (None, "default"),
+        "role": ("all", "default"),
         "host": ("::2", "option"),
         "port": (7080, "AIP_HTTP_PORT"),
         "workers": (3, "environment"),

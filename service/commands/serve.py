@@ -70,6 +70,9 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
         if not has_keys and not may_be_open(settings):
             raise InvalidSettingsError(*_how_to_close(settings))
         with open_data(settings) as data:
+            if data is None and settings.role != "all":
+                logger.event("start_failed", reason=f"a {settings.role} needs a data directory that can be written")
+                return 1
             return _serve(settings, data, is_open=settings.open and not has_keys)
     except (LogError, KeyFileError, ApiKeysError, TlsFileError) as error:
         cause = f" ({error.__cause__})" if isinstance(error, LogError) and error.__cause__ else ""

@@ -110,6 +110,11 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "host_not_permitted": ErrorCode(
         421, "The service has no keys, and the Host header does not name the service's own machine.", "for localhost"
     ),
+    "not_in_role": ErrorCode(
+        421,
+        "This replica has a role without this call: a learner answers health and metrics alone.",
+        "to a replica of another role",
+    ),
     "invalid_token": ErrorCode(422, "A feedback token was altered, or another model or service issued it.", "no"),
     "token_of_other_version": ErrorCode(
         422, "A feedback token was issued by another version than the path names.", "to the model without a version"

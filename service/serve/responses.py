@@ -16,6 +16,7 @@ from service.access.client_certificate import ClientCertificate
 from service.access.principal import ANYONE, Principal
 from service.errors import BodyTooLargeError, LearningOffError, OverloadedError, SoftstepError
 from service.limit_errors import LimitError
+from service.role_errors import NotInRoleError
 from service.serve.error_codes import ERROR_CODES
 
 Header = tuple[bytes, bytes]
@@ -147,5 +148,9 @@ def sentence(reason: SoftstepError) -> str:
 
 # A request that is refused because there are too many; the same in every protocol.
 OVERLOADED: Final = refusal(overloaded(), V1)
+# A call that another role has.
+NOT_IN_ROLE: Final = refusal(
+    NotInRoleError("This replica has a role without this call; send it to a replica of another role."), V1
+)
 # An unexpected exception; its traceback is in the log.
 BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")

@@ -16,6 +16,7 @@ from service.serve.api.body_decoding import BodyDecoding
 from service.serve.api.cors import Preflights
 from service.serve.api.dependencies import Context, refused
 from service.serve.api.openapi_document import DocumentedApi
+from service.serve.api.role_gate import RoleGate
 from service.serve.api.routes_console import console, console_files
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
@@ -30,6 +31,7 @@ from service.serve.api.swagger_ui import documentation
 from service.serve.api.validation import invalid_parameter
 from service.serve.asgi import Envelope, Reply
 from service.serve.client_address import Proxies
+from service.serve.handlers.probes import make_probes
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.responses import error
 
@@ -123,6 +125,8 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
     if settings.cors_origins:
         app.add_middleware(Preflights, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(BodyDecoding, executor=context.decoder, held=context.bodies, settings=settings)
+    if not settings.answers_models:
+        app.add_middleware(RoleGate, probes=make_probes(context.health, settings.health_route))
     app.add_middleware(
         Envelope, count=counters.count_response, count_route=counters.count_route, origins=context.dispatcher.origins
     )

@@ -67,6 +67,7 @@ STATUS_OF_HTTP: Final = {
 STATUS_OF_CODE: Final = {
     "body_too_large": GrpcStatus.RESOURCE_EXHAUSTED,
     "not_found": GrpcStatus.UNIMPLEMENTED,
+    "not_in_role": GrpcStatus.UNIMPLEMENTED,
 }
 
 

@@ -17,10 +17,10 @@ from service.serve.grpc.health_answers import WATCH
 from service.serve.grpc.infer_plan import InferPlans
 from service.serve.grpc.reflection_answers import REFLECTION_PATHS
 from service.serve.grpc.streamed_calls import MESSAGE_BYTES_MAX, STREAMED_PATHS, StreamedCalls
-from service.serve.grpc.unary_calls import MODEL_INFER, UNARY_PATHS, UnaryCalls
+from service.serve.grpc.unary_calls import MODEL_INFER, PROBES, UNARY_PATHS, UnaryCalls
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.host_header import is_host, is_loopback_host
-from service.serve.responses import Header, HttpResponse, error
+from service.serve.responses import NOT_IN_ROLE, Header, HttpResponse, error
 
 # Heads that a connection remembers, and the longest: a client has few methods and keys.
 HEADS_MAX: Final = 8
@@ -33,6 +33,8 @@ NOT_LOCAL: Final = error(
     "host_not_permitted",
     "Without keys this service answers calls for localhost only; use that name, or have its operator create a key.",
 )
+# What a learner answers.
+HEALTH_PATHS: Final = frozenset((*PROBES, WATCH))
 KNOWN_PATHS: Final = UNARY_PATHS | STREAMED_PATHS
 STREAM_INFER: Final = MODEL_INFER.replace(b"Model", b"ModelStream")
 
@@ -141,6 +143,8 @@ class GrpcConnection(StreamedCalls):
         head = CallHead(headers, self._certificate)
         if head.refusal is None and head.path not in KNOWN_PATHS:
             head.refusal = NO_STREAM if head.path == STREAM_INFER else UNKNOWN_METHOD
+        if head.refusal is None and not self.settings.answers_models and head.path not in HEALTH_PATHS:
+            head.refusal = NOT_IN_ROLE
         if head.refusal is None and not is_host(head.request.host or b""):
             head.refusal = WRONG_HOST
         if head.refusal is None and head.path in STREAMED_PATHS:

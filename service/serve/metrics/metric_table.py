@@ -29,7 +29,10 @@ FLAG: Final = "1 or 0"
 
 SERVICE: Final = {
     "softstep_info": MetricSpec(
-        "gauge", "1", "The running release, its Python, and the kernels' target.", ("version", "python", "kernels")
+        "gauge",
+        "1",
+        "The running release, its Python, the kernels' target, and the role.",
+        ("version", "python", "kernels", "role"),
     ),
     "softstep_workers": MetricSpec("gauge", "processes", "Worker processes that should run."),
     "softstep_workers_ready": MetricSpec("gauge", "processes", "Workers that serve predictions."),

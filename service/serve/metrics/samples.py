@@ -102,7 +102,7 @@ def read_samples(sources: MetricSources) -> Iterator[Sample]:
 
 def _service(sources: MetricSources) -> Iterator[Sample]:
     memory, settings = sources.memory, sources.settings
-    yield Sample("softstep_info", 1, (__version__, platform.python_version(), compiler.TARGET))
+    yield Sample("softstep_info", 1, (__version__, platform.python_version(), compiler.TARGET, settings.role))
     yield Sample("softstep_workers", memory.workers)
     yield Sample("softstep_workers_ready", memory.sum_over_workers(READY))
     yield Sample("softstep_draining", memory.draining)

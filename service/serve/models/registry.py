@@ -225,8 +225,9 @@ class ModelRegistry:
         self, view: RepositoryView, served: dict[VersionKey, ServedModel], unloaded: Collection[str]
     ) -> LiveModels:
         fast_endpoints: dict[bytes, Endpoint] = {}
+        answered = served if self._resources.settings.answers_models else {}
         # Versions come in rising order, so the path without a version ends up with the largest.
-        for (name, version), model in sorted(served.items()):
+        for (name, version), model in sorted(answered.items()):
             for kind, start, end in PATHS:
                 fast_endpoints[f"{start}/models/{name}{end}".encode()] = Endpoint(kind, model, any_version=True)
                 fast_endpoints[f"{start}/models/{name}/versions/{version}{end}".encode()] = Endpoint(kind, model)

@@ -166,6 +166,11 @@ def large_body(scene: Scene) -> Response:
     return ask(scene.start(body_bytes_max=10), PREDICT)
 
 
+@case("not_in_role")
+def learner_role(scene: Scene) -> Response:
+    return ask(scene.start(role="learner", log="postgresql://localhost:1/none"), PREDICT)
+
+
 @case("request_too_large")
 def many_rows(scene: Scene) -> Response:
     return post(scene.start(rows_max=1), ":predict", instances=[ROW, ROW])

@@ -76,7 +76,7 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
 )
 TOKEN_CODES: Final = ("invalid_token", "token_expired", "token_of_other_version")
 # What a state of the past can answer.
-PAST: Final = ("seq_not_found", "state_forgotten", "state_irreproducible", "state_pending", *LOG_READ)
+PAST: Final = ("seq_not_found", "state_forgotten", "state_irreproducible", "state_pending", "not_in_role", *LOG_READ)
 PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_off")
 
 

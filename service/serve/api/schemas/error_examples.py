@@ -76,6 +76,7 @@ SENTENCES: Final = {
     "too_much_feedback": "The key may send 1000 feedback events an hour to one model; try again in 4 s.",
     "too_much_importance": "The key may send 1000 units of importance an hour to one model; try again in 4 s.",
     "internal_error": "The server failed to answer; the fault is in its log.",
+    "not_in_role": "This replica has a role without this call; send it to a replica of another role.",
     "not_ready": "Not ready: no model is served, or the server is draining.",
     "model_not_ready": "Model is not ready: none of its versions is loaded.",
     "load_pending": "Not every worker has done this yet; check the model again in a moment.",
