@@ -1,23 +1,26 @@
 """Measure how long a log takes to move to PostgreSQL and back (P9).
 
-    python loadtest/migration.py FOLDER ADDRESS [--events 1000000]
+    .venv/bin/python loadtest/migration.py [--events 1000000] [--write]
 
-A data directory with `events` single rows of iris and a checkpoint is made in FOLDER, if it is not there. Then
-`softstep migrate` copies it to the database at ADDRESS, which must be empty, and from there to another directory. The
-logs must have equal bytes, and the checkpoint must be valid at the end. Prints one JSON object.
+A data directory with `events` single rows of iris and a checkpoint is made. Then `softstep migrate` copies it to an
+empty database, on servers that are started for that (database.py), and from there to another directory. The logs must
+have equal bytes, and the checkpoint must be valid at the end.
 """
 
 import argparse
 import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from database import empty_log
+from machine import describe
+from operations import report, row
 
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
@@ -33,6 +36,11 @@ from service.store.states.snapshots import write_snapshot
 ROOT = Path(__file__).parent.parent
 BATCH, READ = 10_000, 100_000
 BYTES_MAX = 1 << 20
+SECONDS_MAX = 60.0
+ABOUT = (
+    "`softstep migrate` of {events:,} events of one row, with all that it checks. PostgreSQL, with a synchronous "
+    "standby, has the same two cores and disk."
+)
 
 
 def make_data(path: Path, events: int) -> None:
@@ -85,29 +93,45 @@ def time_command(*argv: object) -> float:
     return round(time.perf_counter() - began, 2)
 
 
+def measure(data: Path, back: Path, address: str) -> dict[str, Any]:
+    """Return the seconds of a migration to an address and back, and what has changed."""
+    there = time_command("migrate", "--from", data, "--to", address)
+    here = time_command("migrate", "--from", address, "--to", back, "--data", data)
+    time_command("verify", "--data", back)
+    checkpoints = [list(path.glob("streams/iris/1/checkpoints/*")) for path in (data, back)]
+    return {
+        "there": there,
+        "back": here,
+        "equal": log_hash(data) == log_hash(back),
+        "kept": [sorted(path.name for path in paths) for paths in checkpoints],
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("address")
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
     options = parser.parse_args()
-    data, back = options.folder / f"data-{options.events}", options.folder / "back"
-    if not data.exists():
+    machine = describe()
+    with tempfile.TemporaryDirectory() as name, empty_log() as address:
+        data, back = Path(name) / "data", Path(name) / "back"
         make_data(data, options.events)
-    shutil.rmtree(back, ignore_errors=True)
-    there = time_command("migrate", "--from", data, "--to", options.address)
-    here = time_command("migrate", "--from", options.address, "--to", back, "--data", data)
-    verified = time_command("verify", "--data", back)
-    result = {
-        "events": options.events,
-        "to_postgresql_s": there,
-        "back_s": here,
-        "verify_s": verified,
-        "equal": log_hash(data) == log_hash(back),
-        "checkpoints": sorted(path.name for path in (back / "streams" / "iris" / "1" / "checkpoints").iterdir()),
-    }
-    sys.stdout.write(f"{json.dumps(result)}\n")
+        found = measure(data, back, address)
+    is_kept = found["equal"] and found["kept"][0] == found["kept"][1] != []
+    rows = [
+        row(title, f"≤ {SECONDS_MAX:g} s", f"{found[name]:.1f} s", met=found[name] <= SECONDS_MAX)
+        for title, name in (("P9: to PostgreSQL", "there"), ("and back", "back"))
+    ]
+    rows.append(
+        row(
+            "equal bytes of both logs, and the checkpoint is verified",
+            "all",
+            "all" if is_kept else "not all",
+            met=is_kept,
+        )
+    )
+    report("migration", ABOUT.format(events=options.events), rows, machine, write=options.write)
 
 
 if __name__ == "__main__":

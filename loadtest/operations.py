@@ -28,6 +28,10 @@ HEADINGS = {
     "grpc": "gRPC",
     "overload": "Overload",
     "history": "The history of answers",
+    "shared_log": "Replicas that share a log",
+    "postgres": "The log in PostgreSQL",
+    "joining": "A new replica",
+    "migration": "Migration",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

@@ -1,10 +1,11 @@
 """Measure the log in PostgreSQL beside the one in SQLite: appends by one writer, a look for news, and a replay.
 
-    python loadtest/postgres_appends.py [--turns 7] [--seconds 1]
+    .venv/bin/python loadtest/postgres_appends.py [--turns 7] [--seconds 1] [--write]
 
-It starts a primary and a standby with `fsync=on` on this machine. One writer appends batches of single rows with random
+It starts a primary and a standby on this machine (database.py). One writer appends batches of single rows with random
 ids to each log in turns; every figure is the median of all turns. "alone" waits for the primary's disk, "standby" for
-the standby's too; "optimistic" and "locked" are the two ways to append.
+the standby's too; "optimistic" and "locked" are the two ways to append. P6 is the first, with the standby, in batches
+of 64. With `--write` the table of docs/benchmarks/operations.md has them; the rest is printed alone.
 """
 
 import argparse
@@ -14,23 +15,35 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from appends import make_drafts
+from database import running_servers
+from machine import describe
+from operations import report, row
 
 from service.store.log.events import Position, Stream
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_schema import create_schema
 from service.store.log.sqlite import SqliteLog
-from tests.support.postgres_servers import PostgresCluster, running_group
+from tests.support.postgres_servers import PostgresCluster
 
-BATCHES = (1, 64, 256)
+BATCH = 64
+BATCHES = (1, BATCH, 256)
 LOOKS = 300
 READ_EVENTS = 50_000
 CHUNK = 4096
 
+EVENTS_PER_S_MIN = 40_000
+ABOUT = (
+    "One writer, batches of {batch} rows, each with a random id, to PostgreSQL with Debian's settings and `fsync`, and "
+    "to SQLite, on one disk; medians of {turns} turns of {seconds} s."
+)
+
 Figures = dict[str, float]
+Result = dict[str, Any]
 
 
 def time_appends(log: FeedbackLog, stream: Stream, batch: int, seconds: float) -> Figures:
@@ -75,7 +88,7 @@ def bytes_per_event(primary: PostgresCluster, name: str, append: Callable[[], in
     return {"table": (table_after - table) / events, "wal": float(wal_after - wal) / events}
 
 
-def measure(primary: PostgresCluster, standby: PostgresCluster, folder: Path, turns: int, seconds: float) -> object:
+def measure(primary: PostgresCluster, standby: PostgresCluster, folder: Path, turns: int, seconds: float) -> Result:
     """Return all figures."""
     address = primary.make_database(create_schema)
     log = PostgresLog(address, copies=1)
@@ -97,7 +110,7 @@ def measure(primary: PostgresCluster, standby: PostgresCluster, folder: Path, tu
                 by_batch = found.setdefault(label, {batch: [] for batch in BATCHES})
                 for batch, figures in by_batch.items():
                     figures.append(time_appends(appended, streams[name], batch, seconds))
-    result: dict[str, object] = {
+    result: Result = {
         label: {
             batch: {figure: round(median(turn[figure] for turn in figures), 2) for figure in figures[0]}
             for batch, figures in by_batch.items()
@@ -118,17 +131,37 @@ def measure(primary: PostgresCluster, standby: PostgresCluster, folder: Path, tu
     return result
 
 
+def table_rows(result: Result, batch: int) -> list[list[str]]:
+    """Return the rows of the page: each way to append, in batches of one size."""
+    goal = "optimistic, standby"
+    rates = {name: result[name][batch]["events_per_s"] for name in result if name in {"sqlite", goal} or "," in name}
+    rows = []
+    for name, rate in sorted(rates.items(), key=lambda pair: pair[0] != goal):
+        p50, p99 = (result[name][batch][figure] for figure in ("p50_ms", "p99_ms"))
+        value = f"{rate:,.0f} ({rate / rates['sqlite']:.2f} of SQLite); a batch {p50:.2f} ms, p99 {p99:.1f} ms"
+        if name == goal:
+            title = f"P6: events/s of the log alone, {name}"
+            rows.append(row(title, f"≥ {EVENTS_PER_S_MIN:,}", value, met=rate >= EVENTS_PER_S_MIN))
+        else:
+            rows.append([f"the same, {name}", "", value, ""])
+    replayed = result["replayed_per_s"]
+    value = f"{replayed['optimistic']:,}, from SQLite {replayed['sqlite']:,}"
+    return [*rows, ["events/s that are read again, with the chain checked", "", value, ""]]
+
+
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_group({"fsync": "on"}, synchronous=False, on_disk=True) as group,
-    ):
-        print(json.dumps(measure(*group, Path(folder), options.turns, options.seconds), indent=2))
+    machine = describe()
+    with tempfile.TemporaryDirectory() as folder, running_servers(synchronous=False) as group:
+        result = measure(*group, Path(folder), options.turns, options.seconds)
+    print(json.dumps(result, indent=2))
+    about = ABOUT.format(batch=BATCH, turns=options.turns, seconds=options.seconds)
+    report("postgres", about, table_rows(result, BATCH), machine, write=options.write)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""Measure services whose log is in PostgreSQL: acknowledged feedback (P5), and the way to another replica (P7).
+
+    .venv/bin/python loadtest/shared_log.py [--rounds 7] [--seconds 3] [--write]
+
+P5: a service with a log in PostgreSQL and one with SQLite are up at once, each with one worker on the first core; wrk
+sends feedback of one row over 64 connections from the last core, to each in turns. PostgreSQL, a primary and a
+synchronous standby, shares both cores with them.
+
+P7: a client sends an event to one replica, and then asks another one for predictions until its answer includes the
+event. Nothing else is sent meanwhile.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from checkout_service import CheckoutService
+from closedloop import FEEDBACK_CONNECTIONS, saturate_feedback
+from database import empty_log
+from environments import ROOT
+from machine import describe
+from operations import report, row
+from processes import Running, free_port, serving
+
+RATIO_MIN, P99_MS_MAX, SERVED_MS_MAX = 0.65, 15.0, 25.0
+SAMPLES = 300
+PREDICT, FEEDBACK, STATUS = "/v1/models/iris:predict", "/v1/models/iris:feedback", "/v1/models/iris"
+PREDICTION, EVENT = b'{"instances":[[5.1,3.5,1.4,0.2]]}', b'{"instances":[[5.1,3.5,1.4,0.2]],"labels":[0]}'
+SUCCESSES = (200, 202)
+ABOUT = (
+    "A primary and a synchronous standby of PostgreSQL on the same disk and the same two cores as the services, with "
+    "Debian's settings and `fsync`; {rounds} rounds of {seconds} s in turns, {connections} connections."
+)
+
+Saturated = dict[str, list[float]]
+
+
+@contextmanager
+def running(folder: Path, address: str | None) -> Iterator[Running]:
+    """Run a service of the shipped models on one core, with a log at an address or in its data directory."""
+    port = free_port()
+    service = CheckoutService(port, folder)
+    variables = [] if address is None else [f"SOFTSTEP_LOG={address}"]
+    with serving(["env", "-C", str(ROOT), *variables, *service.command], port, "/readyz", folder / "log") as server:
+        yield server
+
+
+def measure_feedback(folder: Path, address: str, rounds: int, seconds: int) -> tuple[Saturated, Saturated]:
+    """Return the rates and the p99 in ms of feedback at saturation, by a log in PostgreSQL and by SQLite."""
+    body = folder / "row.json"
+    body.write_bytes(EVENT)
+    found: tuple[Saturated, Saturated] = ({"per_s": [], "p99_ms": []}, {"per_s": [], "p99_ms": []})
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(folder / name, log)) for name, log in (("p", address), ("s", None))]
+        for number in range(rounds):
+            for side in (0, 1) if number % 2 else (1, 0):
+                seen = saturate_feedback(servers[side], FEEDBACK, body, seconds)
+                found[side]["per_s"].append(seen["per_s"])
+                found[side]["p99_ms"].append(seen["p99_us"] / 1000)
+            print(*(f"{side['per_s'][-1]:,.0f}/s {side['p99_ms'][-1]:.1f} ms" for side in found), flush=True)
+    return found
+
+
+def measure_served(folder: Path, address: str) -> list[float]:
+    """Return the ms from an acknowledgement by one replica to an answer of another one that includes the event."""
+    with running(folder / "a", address) as first, running(folder / "b", address) as second:
+        connections = [HTTPConnection("127.0.0.1", server.port, timeout=30) for server in (first, second)]
+        while send(connections[1], STATUS)["lag_events"]:
+            time.sleep(0.05)
+        found = []
+        for _ in range(SAMPLES):
+            seq = send(connections[0], FEEDBACK, EVENT)["seq"]
+            acked = time.perf_counter()
+            while send(connections[1], PREDICT, PREDICTION)["seq"] < seq:
+                pass
+            found.append((time.perf_counter() - acked) * 1e3)
+        for connection in connections:
+            connection.close()
+    return found
+
+
+def send(connection: HTTPConnection, path: str, body: bytes | None = None) -> dict[str, Any]:
+    """Send a request that must succeed, and return the answer."""
+    connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    answer = response.read()
+    if response.status not in SUCCESSES:
+        raise SystemExit(f"{path} answered {response.status}: {answer[:120].decode(errors='replace')}")
+    return dict(json.loads(answer))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
+    options = parser.parse_args()
+    machine = describe()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with empty_log() as address:
+            ours, sqlite = measure_feedback(folder, address, options.rounds, options.seconds)
+        with empty_log() as address:
+            served = measure_served(folder, address)
+    ratios = [one / other for one, other in zip(ours["per_s"], sqlite["per_s"], strict=True)]
+    p99, served_p99 = median(ours["p99_ms"]), float(np.percentile(served, 99))
+    rows = [
+        row(
+            "P5: acknowledged events/s over HTTP, compared with SQLite",
+            f"≥ {RATIO_MIN:g}",
+            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}): "
+            f"{median(ours['per_s']):,.0f} and {median(sqlite['per_s']):,.0f}",
+            met=median(ratios) >= RATIO_MIN,
+        ),
+        row(
+            "p99 of these requests",
+            f"≤ {P99_MS_MAX:g} ms",
+            f"{p99:.1f} ms, with SQLite {median(sqlite['p99_ms']):.1f} ms",
+            met=p99 <= P99_MS_MAX,
+        ),
+        row(
+            "P7: acknowledged by one replica, served by another, p99",
+            f"≤ {SERVED_MS_MAX:g} ms",
+            f"{served_p99:.1f} ms of {SAMPLES}; the median {median(served):.1f} ms",
+            met=served_p99 <= SERVED_MS_MAX,
+        ),
+    ]
+    about = ABOUT.format(rounds=options.rounds, seconds=options.seconds, connections=FEEDBACK_CONNECTIONS)
+    report("shared_log", about, rows, machine, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
