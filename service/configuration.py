@@ -1,7 +1,8 @@
 """Read the settings from options, the environment, the contract of a platform, and defaults; know which is which.
 
-Provides `read_settings`, which every command calls, and `list_settings` for `softstep config`. Sentences about invalid
-settings name the variable or the option and what it accepts, never the value.
+Provides `read_settings`, which every command calls, `list_settings` for `softstep config`, and `log_environment` for
+commands that a service starts. Sentences about invalid settings name the variable or the option and what it accepts,
+never the value.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from service.settings import Settings
 
 # The settings that are options too.
 OPTIONS: Final = ("models", "data", "log", "role", "host", "port", "workers")
+# The settings that say where the log and what it belongs to are, beside the data directory.
+LOG_SETTINGS: Final = ("log", "log_copies", "log_seconds", "models", "artifact_bytes_max")
 # The folder in which SageMaker mounts a model, and the port to which it sends requests.
 SAGEMAKER_MODEL: Final = Path("/opt/ml/model")
 SAGEMAKER_PORT: Final = 8080
@@ -98,6 +101,16 @@ def list_settings(settings: Settings, arguments: argparse.Namespace) -> list[Set
     return rows
 
 
+def log_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the environment of a command that uses the log of a service, wherever that has its settings from.
+
+    The address may hold a password, which other users would see on a command line.
+    """
+    variables = {variable_of(name): getattr(settings, name) for name in LOG_SETTINGS}
+    kept = {name: value for name, value in environment.items() if name.upper() not in variables}
+    return kept | {name: _as_variable(value) for name, value in variables.items() if value is not None}
+
+
 def variable_of(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
@@ -169,6 +182,10 @@ def _shown(value: object) -> str | float | list[str] | None:
             return value
         case _:
             return str(value)
+
+
+def _as_variable(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _sentence(fault: ErrorDetails, arguments: argparse.Namespace) -> str:

@@ -13,6 +13,7 @@ from service.configuration import (
     Setting,
     accepted_form,
     list_settings,
+    log_environment,
     read_settings,
     variable_of,
 )
@@ -129,3 +130,24 @@ def test_every_setting_says_what_it_accepts() -> None:
     assert all(form and "\n" not in form for form in forms.values())
     assert forms["models"] == "directory"
     assert forms["host"] == "text"
+
+
+def test_a_command_that_a_service_starts_uses_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the service has it from an option or from the environment, in any case of letters."""
+    address = "postgresql://softstep:a-password@db/softstep"
+    given = {"PATH": "/bin", "softstep_log": "postgresql://other/log", "SOFTSTEP_ARTIFACT_BYTES_MAX": "17"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings(Namespace(log=address, models=Path("/models")))
+    made = log_environment({**given, "SOFTSTEP_DATA": "/data"}, settings)
+    assert made == {
+        "PATH": "/bin",
+        "SOFTSTEP_DATA": "/data",
+        "SOFTSTEP_LOG": address,
+        "SOFTSTEP_LOG_COPIES": "2",
+        "SOFTSTEP_LOG_SECONDS": str(settings.log_seconds),
+        "SOFTSTEP_MODELS": "/models",
+        "SOFTSTEP_ARTIFACT_BYTES_MAX": "17",
+    }
+    monkeypatch.delenv("softstep_log")
+    assert "SOFTSTEP_LOG" not in log_environment({"SOFTSTEP_LOG": address}, read_settings(Namespace()))

@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         partial.mkdir(parents=True, exist_ok=True)
         with acquire_lock(DataDirectory(partial)):
             try:
-                backups = _write_verified(stored, partial, settings.artifact_bytes_max)
+                backups = _write_verified(stored, partial, settings)
                 copy_shared_keys(settings, partial)
                 partial.rename(target)
                 sync_folder(target.parent)
@@ -42,12 +42,12 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write_verified(stored: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
+def _write_verified(stored: StoredData, folder: Path, settings: Settings) -> list[StreamBackup]:
     """Write and verify a backup in a folder; delete first what a killed process left there."""
     clear_folder(folder)
-    backups = write_backup(stored, folder, bytes_max)
+    backups = write_backup(stored, folder, settings)
     with open_directory(folder) as copy:
-        raise_if_damaged(copy, bytes_max)
+        raise_if_damaged(copy, settings)
         close_log(*copy)
     (folder / "lock").unlink()
     sync_tree(folder)

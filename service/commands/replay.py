@@ -11,8 +11,8 @@ from service.learn.history_replay import HistoryReplay
 from service.learn.publish import snapshot_contents
 from service.learn.replay import ReplayProgress, StreamReplay
 from service.settings import Settings
-from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
+from service.store.directory.stream_artifact import read_stream_artifact
 from service.store.states.report import read_report
 from service.store.states.served_state import as_whole, describe_progress, served_sha256
 from service.store.states.snapshots import Fields, read_snapshot, write_snapshot
@@ -84,8 +84,7 @@ def follow_progress(steps: Iterator[ReplayProgress]) -> None:
 def open_replay(settings: Settings, stored: StoredData, name: str) -> HistoryReplay:
     """Return a replay of a stream by its name."""
     stream = find_stream(stored.log, name)
-    folder = stored.data.stream_folder(stream.model, stream.version)
-    return HistoryReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), stored.log)
+    return HistoryReplay(stream, read_stream_artifact(stored, stream, settings), stored.log)
 
 
 def read_published(path: Path) -> Fields | None:

@@ -41,7 +41,7 @@ def _restore(settings: Settings, arguments: argparse.Namespace, data: DataDirect
     try:
         copied = restore.copy_backup(arguments.directory, data)
         with open_directory(copied.path) as copy:
-            raise_if_damaged(copy, settings.artifact_bytes_max)
+            raise_if_damaged(copy, settings)
             forgotten = restore.repeat_forgets(copy, ids)
             restore.commit_copy(data, copy)
     finally:

@@ -1,16 +1,18 @@
 """`softstep verify`: verify the feedback log, its chain of hashes, and every file that is derived from it."""
 
 import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from service.console import Progress, print_error, print_result
+from service.console import Progress, convert_disk_errors, print_error, print_result
 from service.errors import SoftstepError
 from service.learn.replay import StreamReplay
 from service.learn.verify_states import compare_states
 from service.settings import Settings
 from service.store.directory.offline import StoredData, open_stored_data
-from service.store.directory.verify_files import VerifyReport, check_marks, check_stream
-from service.store.log.events import Position
+from service.store.directory.verify_files import VerifyReport, check_marks, check_shared_states, check_stream
+from service.store.log.events import Position, Stream
 
 COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 
@@ -18,7 +20,7 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 if everything is intact, 1 if something is damaged."""
     with open_stored_data(settings, read_only=True) as stored:
-        reports = list(verify_streams(stored, settings.artifact_bytes_max, refolds=arguments.refold))
+        reports = list(verify_streams(stored, settings, refolds=arguments.refold))
         marks = check_marks(stored)
     if not arguments.json:
         print(COLUMNS.format("stream", "events", "forgotten", "checkpoints", "snapshots", "refolded", "verdict"))
@@ -31,33 +33,36 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if marks or any(report.damage for report in reports) else 0
 
 
-def verify_streams(stored: StoredData, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
+def verify_streams(stored: StoredData, settings: Settings, *, refolds: bool) -> list[VerifyReport]:
     """Verify the database file, then each stream; show the progress.
 
     Raises:
         LogDamagedError: The database file is damaged.
     """
     stored.log.check_file()
-    reports = []
-    for stream in stored.log.list_streams():
-        report = VerifyReport(stream, Position(0, stream.genesis))
-        total = stored.log.stream_state(stream.number).seq
-        progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
-        for position in check_stream(stored, report, bytes_max):
-            progress.update(position.seq, max(total, position.seq))
+    return [_verify_stream(stored, stream, settings, refolds=refolds) for stream in stored.log.list_streams()]
+
+
+def _verify_stream(stored: StoredData, stream: Stream, settings: Settings, *, refolds: bool) -> VerifyReport:
+    report, name = VerifyReport(stream, Position(0, stream.genesis)), f"{stream.model}/{stream.version}"
+    total = stored.log.stream_state(stream.number).seq
+    progress = Progress(f"verifying {name}", "events")
+    for position in check_stream(stored, report, settings):
+        progress.update(position.seq, max(total, position.seq))
+    with convert_disk_errors(), TemporaryDirectory() as folder:
+        check_shared_states(stored, report, Path(folder))
         if refolds and report.artifact is None and not report.damage:
-            print_error(f"{stream.model}/{stream.version}: the data directory has no artifact, so nothing is folded")
+            print_error(f"{name}: neither the log nor the data directory has its artifact, so nothing is folded")
         if refolds and report.artifact is not None and not report.damage:
             for step in compare_states(StreamReplay(stream, report.artifact, stored.log), report):
                 progress.update(*step)
-        progress.finish()
-        reports.append(report)
-    return reports
+    progress.finish()
+    return report
 
 
-def raise_if_damaged(stored: StoredData, bytes_max: int) -> None:
+def raise_if_damaged(stored: StoredData, settings: Settings) -> None:
     """Raise a SoftstepError that names the first damage, if there is any."""
-    damage = [*(one for report in verify_streams(stored, bytes_max, refolds=False) for one in report.damage)]
+    damage = [*(one for report in verify_streams(stored, settings, refolds=False) for one in report.damage)]
     damage += check_marks(stored)
     if damage:
         raise SoftstepError(damage[0])
@@ -69,7 +74,7 @@ def _print_report(report: VerifyReport, *, as_json: bool) -> None:
     counts = {
         "seq": report.position.seq,
         "forgotten": report.forgotten,
-        "checkpoints": sum(file.kind == "checkpoint" for file in report.intact),
+        "checkpoints": sum(file.kind != "snapshot" for file in report.intact),
         "snapshots": sum(file.kind == "snapshot" for file in report.intact),
         "refolded": report.refolded,
     }

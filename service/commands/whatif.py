@@ -17,8 +17,8 @@ from service.learn.variant_losses import VariantLosses
 from service.line_chart import Line, draw_chart
 from service.settings import Settings
 from service.store.artifact.version_folders import new_version_folder
-from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
+from service.store.directory.stream_artifact import read_stream_artifact
 from service.store.states.served_state import describe_progress, served_sha256
 from service.variant_events import VariantReader
 from service.variant_options import VariantOptions
@@ -106,7 +106,7 @@ def compare_variants(
     """Fold a stream without changes and with those of each variant, in one pass; show the progress."""
     stream = find_stream(stored.log, name)
     folder = stored.data.stream_folder(stream.model, stream.version)
-    artifact = read_bound_artifact(folder, stream, settings.artifact_bytes_max)
+    artifact = read_stream_artifact(stored, stream, settings)
     replay = StreamReplay(stream, artifact, stored.log)
     published = read_published(folder.snapshots / str(replay.last))
     reader = VariantReader(stored.log, stream, replay.lineage, artifact.manifest)

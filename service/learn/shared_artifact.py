@@ -5,10 +5,6 @@ from the artifact without computing with it. A stream that came from another log
 replica that learns from it stores those of its models directory.
 """
 
-import hashlib
-from contextlib import suppress
-from typing import Final
-
 from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits
 from service.settings import Settings
@@ -17,13 +13,11 @@ from service.store.artifact.artifact_folder import MANIFEST_BYTES_MAX, MANIFEST_
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.fingerprint import fold_version_of
 from service.store.artifact.version_folders import find_versions
-from service.store.directory.bound_artifact import store_artifact
+from service.store.directory.artifact_transfer import ARTIFACT_FILES, fetch_artifact
+from service.store.directory.bound_artifact import manifest_sha256, store_artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Stream
 from service.store.log.shared_files import SharedFiles
-
-# The order in which the log has them.
-FILES: Final = (TENSORS_NAME, MANIFEST_NAME)
 
 
 def bind_shared_artifact(stream: Stream, files: SharedFiles, folder: StreamFolder, settings: Settings) -> None:
@@ -39,24 +33,13 @@ def bind_shared_artifact(stream: Stream, files: SharedFiles, folder: StreamFolde
     if not hashes:
         _bind_loaded(stream, folder, settings)
         files.bind_artifact(stream.number, _read_files(folder, bytes_max))
-    elif _manifest_sha256(folder) != hashes[-1]:
-        contents = {name: files.get(sha256) for name, sha256 in zip(FILES, hashes, strict=True)}
-        found = {name: content for name, content in contents.items() if content is not None}
-        if len(found) < len(FILES):
-            raise ArtifactError("the log lacks the artifact of the stream; restore a backup of its database")
-        write_version(folder.artifact, found, overwrite=True)
-
-
-def _manifest_sha256(folder: StreamFolder) -> bytes | None:
-    """Return the hash of the manifest in a stream's folder, which names that of the tensors; None without one."""
-    with suppress(ArtifactError):
-        return hashlib.sha256(read_bounded(folder.artifact, MANIFEST_NAME, MANIFEST_BYTES_MAX)).digest()
-    return None
+    elif manifest_sha256(folder) != hashes[-1]:
+        write_version(folder.artifact, fetch_artifact(files, hashes), overwrite=True)
 
 
 def _read_files(folder: StreamFolder, bytes_max: int) -> list[bytes]:
     limits = {TENSORS_NAME: bytes_max, MANIFEST_NAME: MANIFEST_BYTES_MAX}
-    return [read_bounded(folder.artifact, name, limits[name]) for name in FILES]
+    return [read_bounded(folder.artifact, name, limits[name]) for name in ARTIFACT_FILES]
 
 
 def _bind_loaded(stream: Stream, folder: StreamFolder, settings: Settings) -> None:

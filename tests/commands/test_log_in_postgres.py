@@ -1,5 +1,6 @@
 """Commands on a log in PostgreSQL: the same output as on SQLite, backups as of one moment, and what they refuse."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -9,12 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from service.learn.replay import StreamReplay
 from service.store.log import postgres_copy
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.postgres import PostgresLog
+from service.store.log.shared_states import ComparedState
 from service.store.log.sqlite import SqliteLog
-from tests.support.data_directories import History, file_hashes, json_lines, row_payload, run_command
+from service.store.states.snapshots import encode_file
+from tests.support.data_directories import (
+    History,
+    file_hashes,
+    iris_artifact,
+    json_lines,
+    row_payload,
+    run_command,
+)
+from tests.support.paths import SHIPPED
 from tests.support.postgres_servers import PASSWORD, PostgresCluster
 
 ROW = "[6.0, 2.7, 5.1, 1.6]"
@@ -31,9 +43,15 @@ READING = {
 WITHOUT_DIRECTORY = {
     "log": ("log", "iris"),
     "events": ("events", "iris"),
-    "verify": ("verify",),
+    "replay": ("replay", "iris"),
+    "bisect": ("bisect", "iris", ROW),
+    "whatif": ("whatif", "iris", "--rule", "ftrl", "--without", "3,5"),
+    "verify": ("verify", "--refold"),
 }
-NO_FILES = "the data directory has no files of the stream; name the one of a service with this log"
+NO_FILES = (
+    "neither the log nor the data directory has the artifact of the stream; "
+    "name the models directory of a service with this log by SOFTSTEP_MODELS"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +104,34 @@ def test_commands_print_the_same(name: str, moved: Path, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITHOUT_DIRECTORY)
-def test_some_commands_need_no_data_directory(name: str, moved: Path, address: str) -> None:
-    """What needs no artifact works without one, and creates nothing."""
+def test_commands_need_no_data_directory(name: str, moved: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The artifact is that of the log, and nothing is created."""
+    monkeypatch.setenv("SOFTSTEP_MODELS", str(moved / "none"))
     wanted = run_command(*WITHOUT_DIRECTORY[name], "--data", moved / "data")
     done = run_command(*WITHOUT_DIRECTORY[name], "--data", moved / "none", "--log", address)
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted.stdout, "")
     assert not (moved / "none").exists()
+
+
+def test_the_artifact_of_the_log_counts(
+    moved: Path, address: str, postgres_server: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not another one in the data directory; without it, that of the data or of the models directory, if it fits."""
+    wanted = run_command("replay", "iris", "--data", moved / "data").stdout
+    artifact = moved / "cache" / "streams" / "iris" / "1" / "artifact"
+    shutil.rmtree(artifact)
+    shutil.copytree(SHIPPED / "wine" / "1", artifact)
+    replay = ("replay", "iris", "--data", moved / "cache", "--log", address)
+    assert run_command(*replay).stdout == wanted
+    postgres_server.execute("UPDATE streams SET artifact = '{}'", database=address.rpartition("/")[2])
+    assert run_command(*replay).stdout == wanted  # of ./models
+    for models in ("none", "other"):
+        monkeypatch.setenv("SOFTSTEP_MODELS", str(moved / models))
+        assert run_command(*replay).stderr == f"softstep: {NO_FILES}\n"
+        shutil.copytree(SHIPPED / "wine", moved / "other" / "iris", dirs_exist_ok=True)
+    shutil.rmtree(artifact)
+    shutil.copytree(SHIPPED / "iris" / "1", artifact)
+    assert run_command(*replay).stdout == wanted
 
 
 def test_commands_say_what_they_lack(
@@ -99,6 +139,7 @@ def test_commands_say_what_they_lack(
 ) -> None:
     """Without artifacts nothing is folded, and no backup is left."""
     monkeypatch.setenv("SOFTSTEP_LOG", address)
+    monkeypatch.setenv("SOFTSTEP_MODELS", str(moved / "none"))
     postgres_server.execute("UPDATE streams SET artifact = '{}'", database=address.rpartition("/")[2])
     for argv in (("replay", "iris"), ("bisect", "iris", ROW), ("backup", moved / "backup"), ("export", "iris", moved)):
         done = run_command(*argv, "--data", moved / "none")
@@ -106,11 +147,45 @@ def test_commands_say_what_they_lack(
     done = run_command("verify", "--refold", "--data", moved / "none")
     assert (done.returncode, done.stderr) == (
         0,
-        "softstep: iris/1: the data directory has no artifact, so nothing is folded\n",
+        "softstep: iris/1: neither the log nor the data directory has its artifact, so nothing is folded\n",
     )
     assert not (moved / "backup").exists()
     done = run_command("events", "iris", "--log", address.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1"))
     assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_stored_checkpoints_are_verified(moved: Path, address: str, postgres_server: PostgresCluster) -> None:
+    """Those that replicas share are read from the log, and compared with the fold; a forgotten event makes one old."""
+    database = address.rpartition("/")[2]
+    verify = ("verify", "--refold", "--data", moved / "none", "--log", address)
+    with closing(PostgresLog(address, copies=1)) as log:
+        (stream,) = log.list_streams()
+
+        def store(seq: int, *, folded: int) -> bytes:
+            replay = StreamReplay(stream, iris_artifact(), log)
+            list(replay.fold_to(folded))
+            fields, arrays = replay.fold.checkpoint_contents()
+            list(replay.fold_to(seq))
+            content = b"".join(encode_file({**fields, **replay.position_fields()}, arrays))
+            state = ComparedState(stream.number, replay.position, replay.lineage.epoch(seq), 2)
+            assert log.states.compare(state, content)
+            return hashlib.sha256(content).digest()
+
+        store(43, folded=43)
+        (report, _) = json_lines(run_command(*verify, "--json"))
+        assert (report["checkpoints"], report["refolded"], report["damage"]) == (1, 1, [])
+        append(log, stream, Kind.FEEDBACK, "100", row_payload(100))
+        assert append(log, stream, Kind.FEEDBACK, "101", row_payload(101)) == 45
+        sha256 = store(45, folded=44)
+        done = run_command(*verify)
+        assert done.returncode == 1
+        assert "stored checkpoint 45 differs from the fold of its events" in done.stderr
+        postgres_server.execute("UPDATE blobs SET bytes = 'x' WHERE hash = %s", sha256, database=database)
+        assert "stored checkpoint 45: a file in the log's database is not the one" in run_command(*verify).stderr
+        postgres_server.execute("DELETE FROM blobs WHERE hash = %s", sha256, database=database)
+        append(log, stream, Kind.FORGET, "later", dump_forget_ids([b"9"]))
+        (report, _) = json_lines(run_command(*verify, "--json"))
+        assert (report["checkpoints"], report["outdated"], report["damage"]) == (0, 1, [])
 
 
 def test_an_export_is_the_same_version(moved: Path, address: str) -> None:

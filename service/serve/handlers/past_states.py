@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from service.access.scopes import Scope
+from service.configuration import log_environment
 from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
@@ -34,13 +35,13 @@ class PastStates:
     Args:
         writer: The writer, whose thread reads the log.
         data: The data directory.
-        settings: Where the data directory is.
+        settings: Where the data directory and the log are.
     """
 
     def __init__(self, writer: Writer, data: DataDirectory, settings: Settings) -> None:
         self._writer: Final = writer
         self._data: Final = data
-        self._data_path: Final = settings.data
+        self._settings: Final = settings
         self._replays: Final[dict[Scope, asyncio.Task[None]]] = {}  # by the scope of the call that needs the state
 
     async def check_available(self, served: ServedModel, seq: int) -> None:
@@ -96,7 +97,8 @@ class PastStates:
         await asyncio.to_thread(prune_snapshots, folder.history, HISTORY_MAX - 1)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "service", "replay", f"{served.name}/{served.version}",
-            "--data", str(self._data_path), "--seq", str(seq), "--keep", str(folder.history),
+            "--data", str(self._settings.data), "--seq", str(seq), "--keep", str(folder.history),
+            env=log_environment(os.environ, self._settings),
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=_lower_priority,
         )  # fmt: skip
         try:

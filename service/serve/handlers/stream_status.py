@@ -47,9 +47,9 @@ class CommittedState(NamedTuple):
 
 
 class StreamEnd(NamedTuple):
-    """The last event of a stream, and the last one that is not feedback; 0 for none."""
+    """The hash of the last event of a stream, and the seq of the last one that is not feedback, 0 for none."""
 
-    seq: int
+    hash: bytes
     admin_seq: int
 
 
@@ -88,7 +88,8 @@ class StreamStatus:
         self._known: Final[dict[VersionKey, KnownState]] = {}
         self._folders: Final[Folders] = {}  # making the paths takes as long as the rest of a pulse
         # On the writer's thread alone: the number of each version's stream, which no purge can change while the data
-        # directory is locked, and the end of each stream as it was read last.
+        # directory is locked, and the end of each stream as it was read last. A shared log is not locked, and a
+        # failover may lose a stream whose number another one gets then, so its numbers are read each time.
         self._streams: Final[dict[VersionKey, int]] = {}
         self._ends: Final[dict[int, StreamEnd]] = {}
 
@@ -157,8 +158,11 @@ class StreamStatus:
         return {"archived_until_ms": erased_ms + self._archive_ms}
 
     def _read_committed(self, log: FeedbackLog, served: ServedModel) -> CommittedState:
-        """Read the committed state from the log, on the writer's thread; one query if nothing has changed."""
-        number = self._streams.get(served.key)
+        """Read the committed state from the log, on the writer's thread; one query if nothing has changed.
+
+        A shared log needs one more, for the stream's number.
+        """
+        number = None if log.is_shared else self._streams.get(served.key)
         if number is None:
             number = _find_stream(log, served.key)
             if number is None:
@@ -166,8 +170,8 @@ class StreamStatus:
             self._streams[served.key] = number
         state = log.stream_state(number)
         end = self._ends.get(number)
-        if end is None or end.seq != state.seq:
-            end = self._ends[number] = StreamEnd(state.seq, log.last_admin_seq(number))
+        if end is None or end.hash != state.hash:
+            end = self._ends[number] = StreamEnd(state.hash, log.last_admin_seq(number))
         waiting = log.read_events(number, served.seq, 1) if state.seq > served.seq else []
         return CommittedState(state.seq, state.epoch, waiting[0].time_ms if waiting else None, end.admin_seq)
 

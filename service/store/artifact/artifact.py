@@ -223,10 +223,16 @@ def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST)
             system refused, and not the content is wrong.
     """
     manifest = parse_manifest(read_bounded(directory, MANIFEST_NAME, MANIFEST_BYTES_MAX))
-    raw = read_bounded(directory, TENSORS_NAME, bytes_max)
-    if hashlib.sha256(raw).hexdigest() != manifest.tensors_sha256:
-        raise ArtifactError("model.safetensors is not the file that tensors_sha256 in model.json names")
-    return _with_encoder(Artifact(manifest, parse_tensors(raw, manifest, limits), limits))
+    return _parse(manifest, read_bounded(directory, TENSORS_NAME, bytes_max), limits)
+
+
+def decode_artifact(files: Mapping[str, bytes]) -> Artifact:
+    """Verify the files of an artifact, by name, and return it; the inverse of `encode_artifact`.
+
+    Raises:
+        ArtifactError: As for `read_artifact`.
+    """
+    return _parse(parse_manifest(files[MANIFEST_NAME]), files[TENSORS_NAME], WIDEST)
 
 
 def write_artifact(
@@ -253,6 +259,13 @@ def encode_artifact(artifact: Artifact) -> dict[str, bytes]:
     """Return the files of an artifact by name, the manifest last."""
     raw = _tensor_bytes(artifact)
     return {TENSORS_NAME: raw, MANIFEST_NAME: dump_manifest(_with_checksum(artifact.manifest, raw))}
+
+
+def _parse(manifest: Manifest, raw: bytes, limits: FieldLimits) -> Artifact:
+    """Return the artifact of a manifest and the bytes of its tensor file."""
+    if hashlib.sha256(raw).hexdigest() != manifest.tensors_sha256:
+        raise ArtifactError("model.safetensors is not the file that tensors_sha256 in model.json names")
+    return _with_encoder(Artifact(manifest, parse_tensors(raw, manifest, limits), limits))
 
 
 def _with_encoder(artifact: Artifact) -> Artifact:

@@ -1,5 +1,6 @@
 """Copy the files of a stream's artifact between a data directory and the files of a shared log, byte for byte."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from service.errors import ArtifactError
@@ -44,9 +45,19 @@ def download_artifact(shared: SharedFiles | None, stream: Stream, folder: Stream
     hashes = [] if shared is None else shared.artifact_of(stream.number)
     if shared is None or not hashes:
         return False
+    write_version(folder.artifact, fetch_artifact(shared, hashes))
+    return True
+
+
+def fetch_artifact(shared: SharedFiles, hashes: Sequence[bytes]) -> dict[str, bytes]:
+    """Return the files of a stream's artifact by name, the manifest last, given what `artifact_of` has returned.
+
+    Raises:
+        ArtifactError: The log lacks one.
+        LogError: The log cannot be used now, or has other files than it should.
+    """
     contents = {name: shared.get(sha256) for name, sha256 in zip(ARTIFACT_FILES, hashes, strict=True)}
     found = {name: content for name, content in contents.items() if content is not None}
     if len(found) < len(contents):
         raise ArtifactError("the log lacks the artifact of the stream; restore a backup of its database")
-    write_version(folder.artifact, found)
-    return True
+    return found

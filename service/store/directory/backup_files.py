@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from service.errors import LogUnavailableError, SnapshotError
+from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.artifact_transfer import download_artifact
@@ -23,6 +24,7 @@ from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.data_directory import LOCK_NAME, DataDirectory, StreamFolder
 from service.store.directory.keyfile import copy_key_file
 from service.store.directory.offline import StoredData
+from service.store.directory.stream_artifact import read_stream_artifact
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.events import Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage
@@ -41,7 +43,7 @@ class StreamBackup(NamedTuple):
     checkpoint: int
 
 
-def write_backup(stored: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
+def write_backup(stored: StoredData, folder: Path, settings: Settings) -> list[StreamBackup]:
     """Fill an empty folder from a data directory that may be in use.
 
     Raises:
@@ -55,9 +57,12 @@ def write_backup(stored: StoredData, folder: Path, bytes_max: int) -> list[Strea
     try:
         for stream in log.list_streams():
             if not stored.data.stream_folder(stream.model, stream.version).artifact.exists():
-                download_artifact(stored.log.files, stream, target.stream_folder(stream.model, stream.version))
+                new = target.stream_folder(stream.model, stream.version)
+                if not download_artifact(stored.log.files, stream, new):
+                    write_artifact(new.artifact, read_stream_artifact(stored, stream, settings))
         copies = [
-            copy_stream_files(stored.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()
+            copy_stream_files(stored.data, StoredData(target, log), stream, settings.artifact_bytes_max)
+            for stream in log.list_streams()
         ]
         write_marks(target, log)
     finally:

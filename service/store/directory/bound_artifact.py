@@ -3,6 +3,7 @@
 The copy is made once, when the stream begins. Later changes in models/ are reported, and do not change the stream.
 """
 
+import hashlib
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -74,6 +75,13 @@ def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) ->
     if fold_version_of(artifact, stream.genesis) is None:
         raise ArtifactError("the stream began with another artifact, or by a later release; restore a backup")
     return artifact
+
+
+def manifest_sha256(folder: StreamFolder) -> bytes | None:
+    """Return the hash of the manifest in a stream's folder, which names that of the tensors; None without one."""
+    with suppress(ArtifactError):
+        return hashlib.sha256(read_bounded(folder.artifact, MANIFEST_NAME, MANIFEST_BYTES_MAX)).digest()
+    return None
 
 
 def read_bound_manifest(folder: StreamFolder) -> Manifest:

@@ -1,5 +1,7 @@
 """Verification of a data directory against its log: marks, bound artifacts, checkpoints and snapshots.
 
+The checkpoints that a shared log keeps are verified in the same way.
+
     verdict      a checkpoint, snapshot or base
     damaged      cannot be read completely, or names another stream, another event, or an event that does not exist
     damaged      includes a forgotten event, although the learner has reported that nothing includes it
@@ -15,11 +17,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
+from service.settings import Settings
 from service.store.artifact.artifact import Artifact
 from service.store.directory.ack_marks import read_marks
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.directory.offline import StoredData
+from service.store.directory.stream_artifact import find_stream_artifact
 from service.store.directory.truncation import refuse_truncated_log
 from service.store.log.audit import audit_stream
 from service.store.log.events import Kind, Position, Stream
@@ -31,7 +35,8 @@ from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 
 AUDIT_EVENTS: Final = 4096
-FileKind = Literal["checkpoint", "snapshot"]
+# A stored checkpoint is one that replicas share in the log.
+FileKind = Literal["checkpoint", "snapshot", "stored checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class VerifyReport:
         stream: The stream.
         position: How far its chain is verified.
         forgotten: The number of forgotten events.
-        artifact: The artifact that it is bound to; None if that is damaged, or is not here for a log in PostgreSQL.
+        artifact: The artifact that it is bound to; None if that is damaged, or nowhere for a log in PostgreSQL.
         intact: Its intact files.
         outdated: The number of outdated files.
         refolded: The number of files whose state was compared with the fold.
@@ -79,13 +84,13 @@ def check_marks(stored: StoredData) -> list[str]:
     return damage
 
 
-def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> Iterator[Position]:
+def check_stream(stored: StoredData, report: VerifyReport, settings: Settings) -> Iterator[Position]:
     """Check one stream and write the findings to the report.
 
     Args:
         stored: The data directory and its log.
         report: The report of the stream, which is filled.
-        bytes_max: Largest size of a tensor file.
+        settings: Where else the artifact of a stream may be, and its largest size.
 
     Yields:
         How far the chain is checked.
@@ -97,8 +102,10 @@ def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> It
     erased = int(read_status(folder.path).get("erased_epoch", 0))
     try:
         if folder.path.exists() or not stored.log.is_shared:
-            report.artifact = read_bound_artifact(folder, stream, bytes_max)
-    except ArtifactError as error:
+            report.artifact = read_bound_artifact(folder, stream, settings.artifact_bytes_max)
+        else:
+            report.artifact = find_stream_artifact(stored, stream, settings)
+    except (ArtifactError, LogDamagedError) as error:
         report.damage.append(f"the bound artifact: {error}")
     try:
         lineage = read_lineage(stored.log, stream.number)
@@ -112,6 +119,34 @@ def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> It
         _check_file(stored.log, report, file, lineage, erased)
     for name in sorted(list_bases(folder.bases)):
         _check_base(report, folder.bases / name)
+
+
+def check_shared_states(stored: StoredData, report: VerifyReport, folder: Path) -> None:
+    """Check the checkpoints of a stream that a shared log keeps, and write the findings to the report.
+
+    Args:
+        stored: The data directory and its log.
+        report: The report of the stream, to which its intact checkpoints are added.
+        folder: An empty folder, to which they are written.
+
+    Raises:
+        LogUnavailableError: The log cannot be used now.
+        OSError: The disk failed.
+    """
+    states, files = stored.log.states, stored.log.files
+    if states is None or files is None or report.damage:
+        return
+    lineage = read_lineage(stored.log, report.stream.number)
+    for place, (state, sha256) in enumerate(states.newest(report.stream.number)):
+        file = StateFile("stored checkpoint", state.position.seq, folder / str(place))
+        try:
+            content = files.get(sha256)
+        except LogDamagedError as error:
+            report.damage.append(f"{file.kind} {file.seq}: {error}")
+            continue
+        if content is not None:  # a learner may delete it meanwhile
+            file.path.write_bytes(content)
+            _check_file(stored.log, report, file, lineage, 0)
 
 
 def later_exclusions(fields: Mapping[str, Any], seq: int, lineage: Lineage) -> list[int]:
