@@ -1,6 +1,10 @@
 """The ASGI pieces around every response."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from pydantic import TypeAdapter
 
 from service.serve.asgi import route_template
 from tests.support.api_document import api_document
@@ -48,3 +52,13 @@ def test_a_refusal_of_the_protocol_to_head_has_no_body(pair: Pair) -> None:
     for data in (request("HEAD", "/healthz", headers=[("X", "x" * 40_000)]), b"HEAD /healthz HTTP/1.1\r\n\r\n"):
         (head,), (get,) = pair.ask(data), pair.ask(data.replace(b"HEAD", b"GET", 1))
         assert (head.status, head.header("content-length")) == (get.status, str(len(get.body)))
+
+
+def test_a_new_application_analyzes_no_route(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first requests use the adapters of parameters and bodies that were made on import, before any fork."""
+    made: list[Any] = []
+    pair, make = paired(), TypeAdapter.__init__
+    monkeypatch.setattr(TypeAdapter, "__init__", lambda *given, **named: (made.append(given), make(*given, **named))[1])
+    answers = pair.ask(*(request("GET", path) for path in ("/v1/models", "/metrics", "/unknown")), fast=False)
+    assert [answer.status for answer in answers] == [200, 200, 404]
+    assert made == []

@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -51,6 +52,10 @@ DESCRIPTION: Final = (
 CALLS: Final = APIRouter(default_response_class=Response, generate_unique_id_function=lambda route: route.name)
 for one in (native, progress, learning, conversion, access, v2, repository, operations):
     CALLS.include_router(one)
+# FastAPI analyzes the routes of a router when they are first asked for, which takes 0.13 s. Here that is before the
+# workers are forked; else the first request to each of them would stop its event loop for so long.
+for _ in iter_route_contexts(CALLS.routes):
+    pass
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -101,6 +106,12 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         docs_url=None,  # FastAPI's page loads from another host; service/serve/api/swagger_ui.py has ours
         redoc_url=None,
         openapi_url=None,  # as any other route, the document's has to be authorized
+        # `include_router` would have the routes of each application analyzed again.
+        routes=[
+            *CALLS.routes,
+            *(console.routes if settings.has_console else ()),
+            *(documentation.routes if settings.docs else ()),
+        ],
         lifespan=lifespan or nothing,
         redirect_slashes=False,
         exception_handlers={
@@ -110,12 +121,8 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         },
     )
     app.state.context = context
-    app.include_router(CALLS)
     if settings.has_console:
         console_files()
-        app.include_router(console)
-    if settings.docs:
-        app.include_router(documentation)
     if settings.predict_route is not None:
         vertex = ScopedRoute(settings.predict_route, predict_vertex, methods=["POST"], include_in_schema=False)
         app.router.routes.append(vertex)
