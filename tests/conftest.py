@@ -1,8 +1,9 @@
 """Fixtures of all tests: models directories and a running service."""
 
+import gc
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ LONG_MODULES = (
 # Tests have no deadlines: a time says nothing on a loaded machine.
 for profile in ("default", THOROUGH):
     settings.register_profile(profile, deadline=None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from what is collected, which stays: to visit it once takes a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
