@@ -266,6 +266,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "{model}/{version}: the state at event {seq} is another one than that of other replicas; it is learned again",
         "A fault of memory, of a disk or of a processor, here or in the replica that had that state first.",
     ),
+    "not_erased_yet": LogEvent(
+        WARNING,
+        "forgotten events are not erased from the log yet: {reason}",
+        "The log in PostgreSQL is tried again after growing pauses: at once, then once a minute for each reason.",
+    ),
     "learning_continues": LogEvent(INFO, "{model}/{version}: learning continues", "A held stream is learned again."),
     "fold_upgraded": LogEvent(
         WARNING,

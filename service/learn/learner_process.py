@@ -19,9 +19,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from service.chain_errors import LogForkedError
-from service.errors import LogDamagedError, LogError, SoftstepError, StreamGoneError
+from service.errors import LogDamagedError, LogError, SoftstepError
+from service.learn.catch_up import CatchUp
+from service.learn.divergences import Divergences
 from service.learn.failure_tracker import FailureTracker
 from service.learn.first_bases import FirstBases
+from service.learn.log_erasure import LogErasure
 from service.learn.log_watch import POLL_SECONDS, LogWatch
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
@@ -31,12 +34,13 @@ from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, DIVERGED, DIVERGENCES, LOG_FORKS, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.log_opening import open_log
 from service.store.log.events import Stream
+from service.store.log.feedback_log import FeedbackLog
 
 # Shortest pause between two looks at which streams exist and how long the write-ahead log is.
 STREAMS_SECONDS: Final = 0.01
@@ -57,27 +61,30 @@ class LearnerProcess:
     def __init__(self, settings: Settings, memory: SharedMemory, wakeup: Wakeup, workers: Sequence[Wakeup]) -> None:
         self._settings: Final = settings
         self._data: Final = DataDirectory(settings.data)
+        self._memory: Final = memory
         self._wakeup: Final = wakeup
         self._workers: Final = workers
         self._first_bases: Final = FirstBases(settings, self._data)
         self._failures: Final = FailureTracker(memory)
         self._cells: Final = memory.learner_cells
-        self._log: Final = open_log(settings, self._data, memory.disk_faults)
+        self._log: Final = self._open_log()
+        self._erasure: Final = LogErasure(self._log, self._open_log if self._log.is_shared else None)
         self._streams: dict[int, Stream] = {}
         self._pauses: Final = LineLimit()
         self._streams_due = 0.0
         self._has_listed_streams = False
         self._unread: set[int] = set()  # streams that may have events which were not read
         self._watch: Final = LogWatch(is_shared=self._log.is_shared)
-        # Of a shared log, what is to be published before the service is ready: the seq of each stream at the start.
-        self._targets: dict[int, int] | None = None
-        self._memory: Final = memory
+        self._catch_up: Final = CatchUp(self._log)
         self._learners: dict[int, StreamLearner] = {}
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
-        self._diverged: Final[dict[int, int]] = {}  # the event at which a stream differed from other replicas
+        self._divergences: Final = Divergences(memory)
         self._replicas: Final = ReplicaList(self._log)
         self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
         self._is_stopping = False
+
+    def _open_log(self) -> FeedbackLog:
+        return open_log(self._settings, self._data, self._memory.disk_faults)
 
     def run(self) -> None:
         """Learn until SIGTERM."""
@@ -137,21 +144,8 @@ class LearnerProcess:
         self._watch.note_look(now, has_events=bool(moved))
 
     def _note_progress(self) -> None:
-        """Let the service be ready once all is published that the log had at the start.
-
-        A stream whose learning is held or stalled counts, because other replicas have no more of it.
-        """
-        if self._targets is None:
-            self._targets = {}
-            for number in self._streams:
-                with suppress(StreamGoneError):
-                    self._targets[number] = self._log.stream_state(number).seq
-        for number, seq in list(self._targets.items()):
-            learner, is_held = self._learners.get(number), self._delays[number].reason is not None
-            is_published = learner is not None and (learner.publisher.published_seq >= seq or learner.is_stalled)
-            if seq == 0 or is_held or is_published or number not in self._streams:
-                del self._targets[number]
-        if not self._targets:
+        held = [number for number, delay in self._delays.items() if delay.reason is not None]
+        if self._catch_up.is_done(self._streams.keys(), self._learners, held):
             self._cells[CAUGHT_UP] = 1
             self._notify_workers()
 
@@ -166,7 +160,7 @@ class LearnerProcess:
             del self._delays[number]
             self._learners.pop(number, None)
             self._forked.pop(number, None)
-            self._note_diverged(number, None)
+            self._divergences.drop(number)
 
     def _learn(self, stream: Stream) -> bool:
         """Fold one batch of a stream and write what is due; return whether more may wait."""
@@ -191,24 +185,20 @@ class LearnerProcess:
                 self._unread.discard(number)
         try:
             learner.write_due(self._workers)
-        except StateDivergedError as error:
+        except StateDivergedError:
             del self._learners[number]
-            logger.event("state_diverged", model=stream.model, version=stream.version, seq=error.seq)
-            self._cells[DIVERGENCES] += 1
-            self._note_diverged(number, error.seq)
             raise
-        self._note_diverged(number, learner.diverged)
+        self._divergences.update(number, learner.diverged)
         return is_busy
 
-    def _note_diverged(self, number: int, seq: int | None) -> None:
-        """Note the event at which a stream differs from other replicas, or that it does not: the service is ready."""
-        if seq is not None:
-            self._diverged[number] = seq
-        else:
-            self._diverged.pop(number, None)
-        self._cells[DIVERGED] = len(self._diverged)
-
     def _start_learner(self, stream: Stream) -> StreamLearner:
+        """Make the learner of a stream; if the log forks meanwhile, start again at once, without what was lost."""
+        try:
+            return self._make_learner(stream)
+        except LogForkedError:
+            return self._make_learner(stream)
+
+    def _make_learner(self, stream: Stream) -> StreamLearner:
         """Make the learner of a stream from those of its files whose events the log has."""
         folder = self._data.stream_folder(stream.model, stream.version)
         fork = drop_lost_states(stream, self._log, folder)
@@ -218,8 +208,10 @@ class LearnerProcess:
             self._failures.clear_stream(stream.number)
             self._cells[LOG_FORKS] += 1
             self._notify_workers()
-        diverged = self._diverged.get(stream.number)
-        learner = StreamLearner(stream, self._log, folder, self._settings, self._failures, diverged=diverged)
+        diverged = self._divergences.seq_of(stream.number)
+        learner = StreamLearner(
+            stream, self._log, folder, self._settings, self._failures, erasure=self._erasure, diverged=diverged
+        )
         self._learners[stream.number] = learner
         self._unread.add(stream.number)
         return learner
@@ -238,6 +230,9 @@ class LearnerProcess:
             self._delay(stream, str(error))
         except LogError:
             raise
+        except StateDivergedError as error:
+            logger.event("state_diverged", model=stream.model, version=stream.version, seq=error.seq)
+            self._delay(stream, str(error), self._divergences.record(stream.number, error, time.monotonic()))
         except OSError as error:
             self._delay(stream, f"disk error: {error.strerror}")
         except SoftstepError as error:
@@ -253,12 +248,13 @@ class LearnerProcess:
         finally:
             self._failures.discard_batch()
 
-    def _delay(self, stream: Stream, reason: str) -> None:
-        """Delay a stream, log the reason once, and write it to the status."""
+    def _delay(self, stream: Stream, reason: str, due: float = 0.0) -> None:
+        """Delay a stream, at least until it is due, log the reason once, and write it to the status."""
         delay, now = self._delays[stream.number], time.monotonic()
         if reason != delay.reason:
             logger.event("learning_held", model=stream.model, version=stream.version, reason=reason)
         delay.record_failure(reason, now)
+        delay.due = max(delay.due, due)
         learner = self._learners.get(stream.number)
         with suppress(OSError):  # the status is on the disk that may have failed
             if learner is None:

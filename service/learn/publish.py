@@ -240,9 +240,9 @@ class Publisher:
         """The number of FORGET events whose rows are in no file of this replica."""
         return self._erased_epoch
 
-    def mark_erased(self) -> None:
-        """Note that no file holds the forgotten events."""
-        self._erased_epoch = self._follower.epoch
+    def mark_erased(self, epoch: int) -> None:
+        """Note that no file holds events that were forgotten up to an epoch."""
+        self._erased_epoch = epoch
         self._erased_ms = time.time_ns() // 1_000_000  # for people
 
     def report_status(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:

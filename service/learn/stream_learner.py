@@ -8,6 +8,7 @@ from service.errors import LogUnavailableError, OutcomeUnknownError, SoftstepErr
 from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import check_taken_over, take_over
 from service.learn.follow import Follower
+from service.learn.log_erasure import LogErasure
 from service.learn.publish import Publisher
 from service.learn.shared_artifact import bind_shared_artifact
 from service.learn.state_exchange import StateDivergedError, StateExchange, delete_states_of
@@ -36,6 +37,7 @@ class StreamLearner:
         folder: The folder of its other files.
         settings: The limits.
         failures: The events that the fold failed at.
+        erasure: Removes forgotten events from the log.
         diverged: The event at which the state of this replica differed from that of others, or None.
 
     Attributes:
@@ -55,6 +57,7 @@ class StreamLearner:
         settings: Settings,
         failures: FailureTracker,
         *,
+        erasure: LogErasure,
         diverged: int | None = None,
     ) -> None:
         self.stream: Final = stream
@@ -81,6 +84,8 @@ class StreamLearner:
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         if log.facts is not None:
             self.publisher.erased_elsewhere = 0  # until the other replicas say what they have
+        self._erasure: Final = erasure
+        self._erasing: Final[dict[int, int]] = {}  # the run that erases what was forgotten up to each epoch
         self._losses: Final = LossWriter(folder.path / "losses")
         self._event_seconds = BATCH_SECONDS / 64  # of folding one event, a moving average
         self._last_fold = time.monotonic()
@@ -156,8 +161,9 @@ class StreamLearner:
                 worker.notify()
         self.publisher.write_report_if_due(now, time.process_time)
         self.publisher.write_checkpoint_if_due(idle=self.publisher.checkpoints.is_idle(now - self._last_fold))
-        if self.publisher.needs_erasure:
+        if self.publisher.needs_erasure and self.follower.epoch not in self._erasing:
             self._erase_forgotten()
+        self._note_erased()
         self.publisher.report_status(now, self._trouble)
 
     def _compare_states(self) -> None:
@@ -178,15 +184,23 @@ class StreamLearner:
         return {"state": "stalled", "reason": reason, "seq": self._stalled_seq}
 
     def _erase_forgotten(self) -> None:
+        """Erase the forgotten events from the files of this stream, and have the log do the same."""
         self.publisher.erase_forgotten()
         self._losses.erase_events(self.follower.lineage.forgotten)
+        epoch = self.follower.epoch
         try:
             if self._log.states is not None:
-                self._log.states.drop_before(self.stream.number, self.follower.epoch)
-            self._log.erase_forgotten()
+                self._log.states.drop_before(self.stream.number, epoch)
+            self._erasing[epoch] = self._erasure.request()
         except (LogUnavailableError, OutcomeUnknownError) as error:  # a long read, which concerns this stream alone
             raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error
-        self.publisher.mark_erased()
+
+    def _note_erased(self) -> None:
+        """Note what the log has erased since it was asked."""
+        for epoch, run in list(self._erasing.items()):
+            if self._erasure.is_done(run):
+                self.publisher.mark_erased(epoch)
+                del self._erasing[epoch]
 
 
 def report_held(folder: StreamFolder, reason: str) -> None:

@@ -1,78 +1,27 @@
 """A replica whose state differs from that of others says so, is not ready, and folds all events again."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.errors import LogUnavailableError
-from service.learn import learner_process, state_exchange
-from service.learn.learner_process import LearnerProcess
 from service.learn.stream_learner import StreamLearner
-from service.process.shared_memory import SharedMemory
-from service.process.wakeup import Wakeup
-from service.settings import Settings
-from service.store.artifact.artifact import encode_artifact
-from service.store.directory.data_directory import DataDirectory
-from service.store.log.events import SEQ_MAX, Stream
+from service.store.log.events import SEQ_MAX
 from service.store.log.shared_facts import Replica
-from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 from tests.support.feedback_log_contract import correction, forget, rollback
-from tests.support.memory_streams import feedback, memory_stream
+from tests.support.shared_log_rig import EVENTS, SharedLogRig
 from tests.support.shared_memory_log import MemoryStates, SharedMemoryLog
-from tests.support.waiting import SECONDS, wait_until
-
-EVENTS = 8
-
-
-class Rig:
-    """A learner's process in this one, over a shared log in memory."""
-
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(state_exchange, "SHARED_EVENTS", EVENTS)
-        artifact, memory, self.stream = memory_stream(0)
-        self.log = SharedMemoryLog()
-        self.log.restore(memory.save())
-        assert self.log.files is not None
-        self.log.files.bind_artifact(self.stream.number, list(encode_artifact(artifact).values()))
-        monkeypatch.setattr(learner_process, "open_log", lambda *_: self.log)
-        self.memory = SharedMemory(1, 4)
-        self.folder = DataDirectory(path).stream_folder("m", 1)
-        self.folder.path.mkdir(parents=True)
-        self.process = LearnerProcess(Settings(data=path, models=path), self.memory, Wakeup(), [])
-
-    @property
-    def states(self) -> MemoryStates:
-        assert isinstance(self.log.states, MemoryStates)
-        return self.log.states
-
-    def learn(self, is_done: Callable[[], bool]) -> None:
-        """Learn until something is done."""
-
-        def learn_and_look() -> bool:
-            self.process._learn_all(time.monotonic())  # `run` handles signals and waits
-            return is_done()
-
-        wait_until(learn_and_look, SECONDS)
-
-    def is_published(self, seq: int) -> bool:
-        """Whether the state at a seq is served, and the service is ready."""
-        is_ready = self.memory.is_caught_up and not self.memory.has_diverged
-        return is_ready and max(list_seqs(self.folder.snapshots), default=0) == seq
-
-    def append(self, stream: Stream, first: int, last: int) -> None:
-        self.log.append([feedback(stream, number) for number in range(first, last)])
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    return Rig(tmp_path, monkeypatch)
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedLogRig:
+    return SharedLogRig(tmp_path, monkeypatch)
 
 
-def test_a_replica_that_agrees_is_ready(rig: Rig) -> None:
+def test_a_replica_that_agrees_is_ready(rig: SharedLogRig) -> None:
     rig.append(rig.stream, 0, 2 * EVENTS + 3)
     rig.learn(lambda: rig.is_published(2 * EVENTS + 3))
     assert sorted(state.position.seq for state in rig.states.digests) == [EVENTS, 2 * EVENTS]
@@ -80,7 +29,7 @@ def test_a_replica_that_agrees_is_ready(rig: Rig) -> None:
     assert read_status(rig.folder.path)["state"] == "following"
 
 
-def test_events_after_a_refolding_are_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_after_a_refolding_are_read(rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shared log tells once that a stream has moved, so a learner looks again when it has refolded."""
     last = 2 * EVENTS + 5
     rig.append(rig.stream, 0, last)
@@ -90,7 +39,7 @@ def test_events_after_a_refolding_are_read(rig: Rig, monkeypatch: pytest.MonkeyP
     rig.learn(lambda: rig.is_published(last + 3))
 
 
-def test_a_learner_whose_batch_fails_starts_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learner_whose_batch_fails_starts_again(rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is lost while a correction is applied, when the learner has half of it; another one continues."""
     rig.append(rig.stream, 0, EVENTS + 3)
     rig.learn(lambda: rig.is_published(EVENTS + 3))
@@ -108,7 +57,7 @@ def test_a_learner_whose_batch_fails_starts_again(rig: Rig, monkeypatch: pytest.
     assert rig.process._learners[rig.stream.number] is not learner
 
 
-def test_a_replica_that_differs_folds_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_differs_folds_again(rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins with the artifact, although the log has a newer state, and is not ready until it agrees."""
     compare = MemoryStates.compare
     wrong: list[int] = []
@@ -141,7 +90,7 @@ def test_a_replica_that_differs_folds_again(rig: Rig, monkeypatch: pytest.Monkey
     rig.learn(lambda: read_status(rig.folder.path)["state"] == "following")
 
 
-def test_rows_are_erased_once_no_replica_has_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_erased_once_no_replica_has_them(rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replicas that were seen lately count."""
     others: list[Replica] = []
     reported: dict[str, dict[int, int]] = {}

@@ -212,7 +212,7 @@ class InlineLearner:
         if publisher.needs_erasure:
             publisher.erase_forgotten()
             self._log.empty_wal()
-            publisher.mark_erased()
+            publisher.mark_erased(self.follower.epoch)
         publisher.report_status(0.0)
         publisher.write_checkpoint_if_due(idle=checkpoint)
 

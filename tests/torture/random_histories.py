@@ -159,7 +159,7 @@ class Histories(FollowMachine):
         if publisher.needs_erasure:
             publisher.erase_forgotten()
             self.log.empty_wal()  # type: ignore[attr-defined]  # the log is a SqliteLog
-            publisher.mark_erased()
+            publisher.mark_erased(follower.epoch)
         publisher.report_status(0.0)
         publisher.write_checkpoint_if_due(idle=True)
 

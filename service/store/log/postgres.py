@@ -53,12 +53,11 @@ DEFAULT_COPIES: Final = 2
 DEFAULT_SECONDS: Final = 5.0
 # Enough for speed, few enough that a deadline is far away.
 PURGE_EVENTS: Final = 4096
-# For how long older transactions may take to end, and the pause between two looks, in seconds. The learner waits
-# meanwhile, and tries again later.
+# For how long older transactions may take to end, and the pause between two looks, in seconds.
 READERS_SECONDS: Final = 0.2
 READERS_PAUSE: Final = 0.02
-# A table that was never vacuumed is read as a whole, for which only the learner waits.
-VACUUM_SECONDS: Final = 600.0
+# A table that was never vacuumed is read as a whole, and another replica may do so just now. No stream waits for that.
+VACUUM_SECONDS: Final = 3600.0
 
 
 class PostgresLog(PostgresReads):
