@@ -167,6 +167,16 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "model_unloaded": LogEvent(
         INFO, "model {model} version {version}: unloaded", "An unload request stopped serving a version."
     ),
+    "unload_list_damaged": LogEvent(
+        WARNING,
+        "the list of unloaded models stays as it was: {reason}",
+        "The list that the replicas of a shared log have is damaged. It has no effect until it can be parsed.",
+    ),
+    "unload_list_not_copied": LogEvent(
+        WARNING,
+        "the list of unloaded models is not copied to the data directory: {reason}",
+        "The list is in force. A start while the database cannot be reached would use an older one.",
+    ),
     "model_removed": LogEvent(INFO, "model {model} version {version}: removed", "A version is no longer on disk."),
     "model_differs": LogEvent(
         WARNING,

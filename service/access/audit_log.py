@@ -55,15 +55,19 @@ class AuditEntry(NamedTuple):
     request_id: str | None = None
 
 
+def encode_entry(entry: AuditEntry) -> bytes:
+    """Return an entry as JSON without its time, as the audit of a shared log has it."""
+    return orjson.dumps(_members(entry))
+
+
 def append_entry(path: Path, entry: AuditEntry) -> None:
     """Append an entry to an audit log, which is made if it is missing; return when it is on disk.
 
     Raises:
         OSError: The disk failed.
     """
-    members = {name: value for name, value in entry._asdict().items() if value is not None}
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = orjson.dumps({"time": time, **members}) + b"\n"
+    line = orjson.dumps({"time": time, **_members(entry)}) + b"\n"
     make_folder(path.parent)
     descriptor = open_private_file(path, os.O_RDWR | os.O_APPEND)
     try:
@@ -76,3 +80,7 @@ def append_entry(path: Path, entry: AuditEntry) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _members(entry: AuditEntry) -> dict[str, str | int]:
+    return {name: value for name, value in entry._asdict().items() if value is not None}

@@ -24,6 +24,7 @@ from service.errors import (
     TlsFileError,
 )
 from service.learn.learner_process import run_learner
+from service.learn.shared_unload_list import SharedUnloadList
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
 from service.process.listener import listen
@@ -129,6 +130,7 @@ def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> 
     if data is not None:
         wakeups = tuple(Wakeup() for _ in range(settings.workers))
         links = worker.WorkerLinks(data, TokenKeys(keys), Wakeup(), wakeups)
+        _begin_unload_list(settings, data, memory)
         learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
     run_worker = partial(worker.run, settings, memory, links, actor_key_of(keys[0]))
     Supervisor(settings, memory, listeners, run_worker, LoadRequests().apply_line, learner).run()
@@ -162,6 +164,13 @@ def _token_keys(settings: Settings, data: DataDirectory | None) -> list[bytes]:
         return read_or_create_keys(data.token_key)
     with closing(open_log(settings, data)) as log:
         return read_or_share_keys(data.token_key, log.facts)
+
+
+def _begin_unload_list(settings: Settings, data: DataDirectory, memory: SharedMemory) -> None:
+    """Publish which models are unloaded in a shared log, before a worker serves them."""
+    if settings.log is not None:
+        with closing(open_log(settings, data)) as log:
+            SharedUnloadList(memory, data).begin(log.facts)
 
 
 @contextmanager

@@ -15,9 +15,10 @@
             requests that it has in flight; BUCKETS_MAX cells each
 
 Every cell but FAULTS, KEYED, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
-RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED, SEQ_WAITERS and the column of a worker after a crash. Each worker
-writes the rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written
-whole. A killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
+RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED, SEQ_WAITERS and the column of a worker after a crash. With a
+shared log GENERATION and the pages with their lengths are the learner's once it runs. Each worker writes the rest of
+its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A killed
+worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
 """
 
 import mmap

@@ -50,10 +50,10 @@ from service.serve.http.shared_state import SharedState
 from service.serve.http.tls_context import GRPC_PROTOCOLS, watch_tls
 from service.serve.limits.bucket_table import BucketTable
 from service.serve.limits.limiter import Limiters
+from service.serve.log.shared_requests import make_load_unload
 from service.serve.log.worker_log import WorkerLog
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.endpoint import EXPLAIN, INFER, INVOKE, PREDICT, READS, VERTEX
-from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
 from service.serve.origins import Origins
@@ -121,10 +121,10 @@ class Worker:
         repository = Repository(settings.models, *numbers, limits, artifacts.share)
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
         self.registry = ModelRegistry(repository, artifacts, resources)
-        self.load_unload = LoadUnload(shared_memory, slot, pipe, self.registry)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
         writer = None if self.learning is None else self.learning.writer
+        self.load_unload = make_load_unload(shared_memory, slot, pipe, self.registry, writer if settings.log else None)
         self.load = LoadShedder(self.turns, writer, settings.queue_seconds)
         waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
         past_states = None if self.learning is None else self.learning.past_states

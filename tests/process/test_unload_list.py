@@ -1,12 +1,111 @@
-"""The list of unloaded models: readers always see a whole list, and the newest one."""
+"""The list of unloaded models: its form and changes; readers always see a whole list, and the newest one."""
+
+import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.process.shared_memory import ACKNOWLEDGED, PAGE_BYTES, PID, STATUSES, SharedMemory
-from service.process.unload_list import all_workers_applied, publish_unload_list, read_unload_list
+from service.process.unload_list import (
+    LOADS_MAX,
+    UnloadList,
+    all_workers_applied,
+    publish_unload_list,
+    read_unload_list,
+)
 from tests.support.processes import SECONDS, run_fake
+
+NUMBERS = st.integers(0, 1 << 62)
+NAMES = st.text("ab-é", min_size=1, max_size=3)
+FOREIGN = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 1 << 65) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def test_the_form_of_the_list() -> None:
+    """Names are sorted, and loads have the number of their change."""
+    changed = UnloadList().load("iris").unload("digits").load("iris", 90).unload("claims", 5)
+    text = b'{"number":91,"unloaded":["claims","digits"],"loads":[[1,"iris"],[90,"iris"]]}'
+    assert changed.dump() == text
+    assert UnloadList.parse(text) == changed == (91, {"claims", "digits"}, ((1, "iris"), (90, "iris")))
+    assert UnloadList.parse(b"") == UnloadList()
+    assert UnloadList.parse(UnloadList().dump()) == UnloadList()
+
+
+@given(st.lists(st.tuples(st.booleans(), NAMES, NUMBERS), max_size=50))
+def test_changes_are_numbered_upwards(changes: list[tuple[bool, str, int]]) -> None:
+    """Whatever the clocks say; the last request for a model counts, and the newest loads are remembered."""
+    found, loads, last = UnloadList(), list[tuple[int, str]](), dict[str, bool]()
+    for is_load, name, lowest in changes:
+        after = found.load(name, lowest) if is_load else found.unload(name, lowest)
+        assert after.number == max(found.number + 1, lowest)
+        found = UnloadList.parse(after.dump())
+        assert found == after
+        last[name] = is_load
+        if is_load:
+            loads.append((found.number, name))
+    assert found.unloaded == {name for name, is_load in last.items() if not is_load}
+    assert list(found.loads) == loads[-LOADS_MAX:]
+
+
+def test_only_loads_that_are_new_are_heeded() -> None:
+    """A list that may lack loads that came since the last one asks for every model."""
+    first = UnloadList().load("a").load("b")
+    assert [name for name in "abc" if first.loads_after(())(name)] == ["a", "b"]
+    second = first.unload("c").load("c")
+    assert [name for name in "abc" if second.loads_after(first.loads)(name)] == ["c"]
+    assert not any(map(second.loads_after(second.loads), "abc"))
+    third = second
+    for _ in range(LOADS_MAX - 1):
+        third = third.load("d")
+    assert [name for name in "abcd" if third.loads_after(second.loads)(name)] == ["d"]
+    assert all(map(third.load("d").loads_after(second.loads), "abcd"))
+
+
+def test_loads_after_a_lost_change_are_heeded() -> None:
+    """A failover has lost a load that was heeded; the next one has another number because time has passed."""
+    before = UnloadList().load("a", 1000)
+    lost = before.load("a", 2000)
+    assert [name for name in "ab" if before.loads_after(lost.loads)(name)] == []
+    assert before.load("a", 3000).loads_after(lost.loads)("a")
+
+
+@given(
+    st.binary(max_size=40)
+    | FOREIGN.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries(
+        {"number": NUMBERS | FOREIGN, "unloaded": st.lists(NAMES) | FOREIGN, "loads": st.lists(FOREIGN) | FOREIGN}
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_foreign_texts_are_refused(text: bytes) -> None:
+    """Whatever a text has, it is parsed or refused, and the error repeats nothing of it."""
+    with suppress(ValueError):
+        found = UnloadList.parse(text)
+        assert UnloadList.parse(found.dump()) == found
+        assert not any(map(found.loads_after(found.loads), found.unloaded))
+        return
+    with pytest.raises(ValueError, match=r"^the list of unloaded models (has another form|may have 65536 bytes)$"):
+        UnloadList.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]", b"{}", b"null", b"\xff", b'{"number":1}', b'{"number":1,"unloaded":[]}',
+        b'{"number":true,"unloaded":[],"loads":[]}', b'{"number":-1,"unloaded":[],"loads":[]}',
+        b'{"number":1,"unloaded":[2],"loads":[]}', b'{"number":1,"unloaded":[[]],"loads":[]}',
+        b'{"number":1,"unloaded":[],"loads":[[1]]}', b'{"number":1,"unloaded":[],"loads":["1a"]}',
+        b'{"number":1,"unloaded":[],"loads":[[1,2]]}', b'{"number":1,"unloaded":[],"loads":[[-1,"a"]]}',
+        b'{"number":1,"unloaded":[],"loads":[]}'.ljust(PAGE_BYTES + 1),
+    ],
+)  # fmt: skip
+def test_a_damaged_list_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^the list of unloaded models "):
+        UnloadList.parse(text)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10))

@@ -19,22 +19,22 @@ ANYONE_NAME: Final = "anyone"
 
 
 @asynccontextmanager
-async def audited(request: Request, context: Context, action: Action, model: str) -> AsyncIterator[None]:
-    """Record a call for a model in the audit log, however it ends.
+async def audited(request: Request, context: Context, action: Action, model: str) -> AsyncIterator[AuditEntry]:
+    """Record a call for a model in the audit log, however it ends; yield the entry of one that succeeds.
 
     A call for a model that is not on disk changes nothing, and its name is the client's own, so it is not recorded.
     """
+    entry = AuditEntry(principal_of(request).actor or ANYONE_NAME, action, model, DONE, request_id=REQUEST_ID.get())
     outcome = BROKEN.code
     try:
-        yield
+        yield entry
         outcome = DONE
     except SoftstepError as error:
         outcome = error.code
         raise
     finally:
         if model in context.now.list_names():
-            actor = principal_of(request).actor or ANYONE_NAME
-            await _append(context, AuditEntry(actor, action, model, outcome, request_id=REQUEST_ID.get()))
+            await _append(context, entry._replace(outcome=outcome))
 
 
 async def _append(context: Context, entry: AuditEntry) -> None:

@@ -41,8 +41,8 @@ async def repository_index(request: Request, context: With) -> Response:
 async def repository_load(name: NameInPath, request: Request, context: With) -> Response:
     """Load a model that was unloaded, and read its files again, in every worker."""
     await _parse(request, context, LoadRequest)
-    async with audited(request, context, Action.LOAD, name):
-        await context.load_unload.load_or_unload("load", name)
+    async with audited(request, context, Action.LOAD, name) as entry:
+        await context.load_unload.load_or_unload(entry)
         context.now.check_loaded(name)
     return json_reply({"name": name, "load": True})
 
@@ -53,6 +53,6 @@ async def repository_unload(name: NameInPath, request: Request, context: With) -
     await _parse(request, context, UnloadRequest)
     if name not in context.now.list_names():
         context.now.find_served(name, None)
-    async with audited(request, context, Action.UNLOAD, name):
-        await context.load_unload.load_or_unload("unload", name)
+    async with audited(request, context, Action.UNLOAD, name) as entry:
+        await context.load_unload.load_or_unload(entry)
     return json_reply({"name": name, "unload": True})

@@ -5,6 +5,7 @@
 <data>/token.key                                the keys of feedback tokens (keyfile.py)
 <data>/keys.json, keys.json.lock                API keys (access/key_file.py); a backup does not contain them
 <data>/audit.jsonl                              the audit log (access/audit_log.py); a backup does not contain it
+<data>/unloaded.json                            which models are unloaded in a shared log (learn/shared_unload_list.py)
 <data>/marks/<slot>                             how far each worker has acknowledged (ack_marks.py)
 <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began (bound_artifact.py)
 <data>/streams/<model>/<version>/snapshots/     states that are served (states/snapshots.py)
@@ -33,6 +34,7 @@ from service.store.states.snapshots import BASES_FOLDER
 LOG_NAME: Final = "log.sqlite"
 MARKS_NAME: Final = "marks"
 STREAMS_NAME: Final = "streams"
+UNLOAD_LIST_NAME: Final = "unloaded.json"
 LOCK_NAME: Final = "lock"
 RESTORE_NAME: Final = ".restore"
 PURGED_PREFIX: Final = ".purged-"
@@ -74,6 +76,7 @@ class DataDirectory:
         path: The directory.
         log: The database of the feedback log.
         token_key: The key file of feedback tokens.
+        unload_list: The copy of the list of unloaded models that a shared log has.
         streams: The folder of all streams' folders.
     """
 
@@ -81,6 +84,7 @@ class DataDirectory:
         self.path = path
         self.log = path / LOG_NAME
         self.token_key = path / KEY_NAME
+        self.unload_list = path / UNLOAD_LIST_NAME
         self.streams = path / STREAMS_NAME
         self._marks = path / MARKS_NAME
         if create:

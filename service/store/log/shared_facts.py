@@ -4,7 +4,7 @@
     a note    an entry of the log's audit, committed in one transaction with the change that it is about
 
     api_keys  changes: the document of API keys (access/key_file.py)
-    models    changes: which models are unloaded
+    models    changes: which models are unloaded (process/unload_list.py)
     others    never change: the keys of feedback tokens (directory/keyfile.py)
 
 A log in a data directory needs none of this.
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 API_KEYS_FACT: Final = "api_keys"
+MODELS_FACT: Final = "models"
 # Of a fact that changes. Of a longer value, readers get one byte more than this, so that they can refuse it.
 FACT_BYTES_MAX: Final = 8 << 20
 

@@ -1,9 +1,10 @@
-"""Load and unload requests as the parent records them, and which models a worker reads again."""
+"""Load and unload requests as the parent records them."""
 
 import orjson
 
 from service.process.shared_memory import PAGE_BYTES
-from service.serve.models.load_unload import LOADS_MAX, LoadRequests, loads_since
+from service.process.unload_list import LOADS_MAX
+from service.serve.models.load_unload import LoadRequests
 
 
 def line(do: str, name: str) -> bytes:
@@ -12,13 +13,13 @@ def line(do: str, name: str) -> bytes:
 
 
 def test_a_line_changes_the_list() -> None:
-    """An unload adds the name; a load removes it and is numbered; slot and token come back."""
+    """An unload adds the name; a load removes it; changes are numbered; slot and token come back."""
     requests = LoadRequests()
     slot, token, page = requests.apply_line(line("unload", "iris"))
-    assert (slot, token, orjson.loads(page)) == (1, 2, {"unloaded": ["iris"], "loads": []})
+    assert (slot, token, orjson.loads(page)) == (1, 2, {"number": 1, "unloaded": ["iris"], "loads": []})
     requests.apply_line(line("load", "digits"))
     _, _, page = requests.apply_line(line("load", "iris"))
-    assert orjson.loads(page) == {"unloaded": [], "loads": [[1, "digits"], [2, "iris"]]}
+    assert orjson.loads(page) == {"number": 3, "unloaded": [], "loads": [[2, "digits"], [3, "iris"]]}
 
 
 def test_the_list_always_fits_its_page() -> None:
@@ -30,13 +31,3 @@ def test_the_list_always_fits_its_page() -> None:
         _, _, page = requests.apply_line(line("load", f"{number:064}"))
         assert len(page) <= PAGE_BYTES
     assert len(orjson.loads(page)["unloaded"]) > 900
-
-
-def test_models_that_were_asked_for_are_read_again() -> None:
-    """A worker that has missed older requests than the list remembers reads all models again."""
-    loads = [(number, f"m{number}") for number in range(5, 8)]
-    assert [name for name in ("m5", "m6", "m7", "other") if loads_since(loads, 5)(name)] == ["m6", "m7"]
-    assert loads_since(loads, 4)("m5")
-    assert not loads_since(loads, 4)("other")
-    assert loads_since(loads, 3)("other")
-    assert not loads_since([], 0)("other")

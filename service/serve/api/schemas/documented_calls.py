@@ -230,7 +230,7 @@ _OIP: Final = oip_metadata_bodies
 _REPOSITORY: Final = repository_bodies
 _HEALTH: Final = health_bodies
 _OF_MODEL: Final = (*MODEL, *BUSY)
-_CHANGED: Final = ("model_not_found", "model_not_ready", "load_pending")
+_CHANGED: Final = ("model_not_found", "model_not_ready", "load_pending", *LOG_READ, "log_unsafe", "outcome_unknown")
 _LOADED: Final = (*_CHANGED, "load_refused")
 
 DOCS: Final[dict[str, Docs]] = {

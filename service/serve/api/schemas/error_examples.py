@@ -88,6 +88,11 @@ SENTENCES: Final = {
     "log_damaged": "The feedback log's database is damaged; restore a backup.",
     "outcome_unknown": "The disk failed; send the event again, with the same id.",
 }
+# Of a call that changes which models are unloaded in a shared log.
+LIST_CHANGED: Final = {
+    "log_damaged": "the list of unloaded models has another form",
+    "outcome_unknown": "the database did not confirm the change, which may be made or not; look, and try again",
+}
 # Sentences of calls whose bodies are not rows.
 OTHER_SENTENCES: Final = {
     "convert": {"invalid_request": "Row 0 has a value that is neither a number nor null."},
@@ -105,7 +110,11 @@ OTHER_SENTENCES: Final = {
     "history": {"invalid_parameter": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
     "weights": {"invalid_parameter": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
     "index": {"invalid_request": '"ready" must be true or false.'},
-    "load": {"invalid_request": '"parameters" must be empty: models are loaded from the models directory alone.'},
+    "load": {
+        "invalid_request": '"parameters" must be empty: models are loaded from the models directory alone.',
+        **LIST_CHANGED,
+    },
+    "unload": LIST_CHANGED,
 }
 
 FAILURE: Final = ("internal_error",)
