@@ -9,3 +9,7 @@ class LogForkedError(LogDamagedError):
 
 class LogEndsEarlierError(LogDamagedError):
     """The log ends before an event that was read before: it may be an older copy, which may still catch up."""
+
+
+class BaseForgottenError(LogDamagedError):
+    """The state of a BASE has been forgotten since the events were read that say which BASE to start from."""

@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from service.chain_errors import LogForkedError
-from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, SnapshotError
+from service.chain_errors import BaseForgottenError, LogForkedError
+from service.errors import ArtifactError, LogUnavailableError, SnapshotError
 from service.learn.base_state import FoldStart, decode_state, encode_state
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
@@ -112,6 +112,7 @@ def first_fold(
 
     Raises:
         ArtifactError: As for `current_fold_version`, or this release cannot start from the state of the base.
+        BaseForgottenError: Read the lineage again: the base was forgotten since.
         LogDamagedError: The event is missing or altered; a start may not have verified it.
     """
     version = current_fold_version(stream, artifact, lineage)
@@ -129,7 +130,7 @@ def _fold_start(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Line
         return FoldStart(artifact)
     payload = read_verified_payload(log, stream, base.seq)
     if payload is None:
-        raise LogDamagedError(f"the base at event {base.seq} of the feedback log is missing")
+        raise BaseForgottenError(f"the learned state at event {base.seq} was forgotten meanwhile; try again without it")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")
     return FoldStart(artifact) if state is None else decode_state(artifact, state)
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from service.chain_errors import LogForkedError
+from service.chain_errors import BaseForgottenError, LogForkedError
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.catch_up import CatchUp
 from service.learn.divergences import Divergences
@@ -179,6 +179,9 @@ class LearnerProcess:
             except LogForkedError:
                 self._forked[number] = self._learners.pop(number).follower.seq
                 return True
+            except BaseForgottenError:
+                del self._learners[number]
+                return True
             except LogError:
                 if not learner.is_whole:
                     del self._learners[number]
@@ -198,10 +201,10 @@ class LearnerProcess:
         return is_busy
 
     def _start_learner(self, stream: Stream) -> StreamLearner:
-        """Make the learner of a stream; if the log forks meanwhile, start again at once, without what was lost."""
+        """Make the learner of a stream; if the log takes back meanwhile what was read, start again at once."""
         try:
             return self._make_learner(stream)
-        except LogForkedError:
+        except (BaseForgottenError, LogForkedError):
             return self._make_learner(stream)
 
     def _make_learner(self, stream: Stream) -> StreamLearner:

@@ -516,6 +516,19 @@ class FeedbackLogTests:
         assert log.append([forget(stream, "g", "b")]) == [EventLocation(stream.number, 7, duplicate=True)]
         assert list(log.verify_chain(stream.number, Position(0, GENESIS), 9))
 
+    def test_a_base_is_neither_skipped_nor_forgotten(self, log: FeedbackLog, stream: Stream) -> None:
+        """The refusal says what leads past it: a rollback to the trained model, or a FORGET of what it was made of."""
+        base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 0}), 0)
+        log.append([feedback(stream, "a"), feedback(stream, "b"), base, feedback(stream, "c")])
+        skip = admin(stream, "s", Kind.SKIP, dump_seq(3))
+        name = admin(stream, "f", Kind.FORGET, dump_forget_ids([base.id]))
+        skipped, forgotten, back = log.append([skip, name, rollback(stream, "r", 0)])
+        assert isinstance(skipped, UnknownSeqError)
+        assert "a rollback to 0, the model as it was trained" in str(skipped)
+        assert isinstance(forgotten, UnknownIdError)
+        assert "name the feedback that it was made of" in str(forgotten)
+        assert back == EventLocation(stream.number, 5)
+
     def test_feedback_can_be_skipped(self, log: FeedbackLog, stream: Stream) -> None:
         def skip(name: str, seq: int) -> Draft:
             return admin(stream, name, Kind.SKIP, dump_seq(seq))

@@ -3,7 +3,8 @@
 For each draft, in order, with the changes of the drafts before it in the batch:
 
     the stream does not exist                           StreamGoneError
-    FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload
+    FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload;
+                                                        the state of a BASE is forgotten with feedback that it includes
     the id already names an event of the model          that event's location, and what has removed it since, if kind
                                                         and payload are equal or the payload is forgotten, else
                                                         IdConflictError; payloads of one stream may differ by classes
@@ -14,7 +15,8 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     ROLLBACK to a seq after the last                    UnknownSeqError
     ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is always possible
     CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
-    SKIP of an event that is not feedback               UnknownSeqError; anything else can be rolled back
+    SKIP of an event that is not feedback               UnknownSeqError; a rollback to before it leads past it, and one
+                                                        to 0 past a BASE
     CORRECT of an event that is not feedback            UnknownSeqError
     CORRECT of an event that is no longer learned       EventForgottenError, EventSkippedError, EventRolledBackError
     a payload that is not valid for its kind            PayloadError (the fold checks the bytes of FEEDBACK)
@@ -138,6 +140,10 @@ class AppendBatch:
         seqs = []
         for id_ in parse_forget_ids(draft.payload):
             known = self.names.get((head.stream.model, id_))
+            if known is not None and known[1] == Kind.BASE:
+                raise UnknownIdError(
+                    "an id to forget is that of a state that was learned; name the feedback that it was made of"
+                )
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
@@ -216,6 +222,11 @@ def _refuse_invalid_change(head: StreamHead, lineage: Lineage, change: LineageCh
         raise EarlierReleaseError(
             f"an earlier release made that state; go back to seq {lineage.newest_base_seq} or a later one, "
             "or to 0, the model as it was trained"
+        )
+    if change.kind == Kind.SKIP and change.excluded[0] in {base.seq for base in lineage.bases}:
+        raise UnknownSeqError(
+            "the seq to skip is that of a state that an earlier release has learned, not of a feedback event; "
+            "a rollback to 0, the model as it was trained, leads past it"
         )
     if change.kind == Kind.SKIP and not _is_feedback(lineage, head.seq, *change.excluded):
         raise UnknownSeqError("the seq to skip is not that of a feedback event")
