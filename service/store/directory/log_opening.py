@@ -36,7 +36,7 @@ def open_log(settings: Settings, data: DataDirectory, faults: Generation | None 
         )
     make = resolve_optional(POSTGRES_LOG, "softstep serve --log", POSTGRES_EXTRA)
     copies, address = COPIES[settings.log_copies], settings.log.get_secret_value()
-    log: FeedbackLog = make(address, copies=copies, seconds=settings.log_seconds)
+    log: FeedbackLog = make(address, copies=copies, seconds=settings.log_seconds, prepares=settings.log_prepare)
     return log
 
 

@@ -71,6 +71,7 @@ class PostgresLog(PostgresReads):
             None: the storage below PostgreSQL replicates by itself.
         seconds: The deadline of each call.
         optimistic: Whether to append without a lock where that is possible.
+        prepares: Whether to prepare statements, which a pooler of transactions may not support.
 
     Raises:
         LogUnsafeError: The address cannot be parsed.
@@ -83,8 +84,9 @@ class PostgresLog(PostgresReads):
         copies: int | None = DEFAULT_COPIES,
         seconds: float = DEFAULT_SECONDS,
         optimistic: bool = True,
+        prepares: bool = False,
     ) -> None:
-        super().__init__(PostgresConnection(address, copies, seconds))
+        super().__init__(PostgresConnection(address, copies, seconds, prepares=prepares))
         self.files: Final = PostgresFiles(self._connection)
         self.states: Final = PostgresStates(self._connection, self.files)
         self.facts: Final = PostgresFacts(self._connection)

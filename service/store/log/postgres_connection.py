@@ -8,8 +8,8 @@ closed     the next call connects, unless the last attempt failed moments ago: t
 open       used for each call; statements of a call are sent in one pipeline, which ends in one synchronization
 broken     a call passed its deadline, or the server closed the connection: it is closed here too
 
-No state is kept in a session: neither prepared statements nor advisory locks, so a pooler of transactions may be in
-between. The server's messages are dropped, because they can repeat values: an error has a sentence of this module.
+No state is kept in a session, such as an advisory lock, so a pooler of transactions may be in between. Statements are
+prepared only if asked for (postgres_prepared.py). The server's messages are dropped, because they can repeat values: an error has a sentence of this module.
 """
 
 import select
@@ -28,6 +28,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from service.errors import LogError, LogUnavailableError, LogUnsafeError, OutcomeUnknownError
 from service.store.log.postgres_errors import ConnectionBrokenError, refusal_error
+from service.store.log.postgres_prepared import StatementQueue
 from service.store.log.postgres_values import Statement
 
 # Between attempts to connect, in seconds: doubled from the first to the last, and then up to half of it is left out by
@@ -68,6 +69,7 @@ class PostgresConnection:
         copies: Nodes that must have an event before it is acknowledged: 2 or more require that the server names
             synchronous standbys; None: the storage replicates by itself.
         seconds: The deadline of a call.
+        prepares: Whether statements are prepared.
 
     Attributes:
         opened: How often it was opened.
@@ -77,7 +79,7 @@ class PostgresConnection:
         LogUnsafeError: The address cannot be parsed.
     """
 
-    def __init__(self, address: str, copies: int | None, seconds: float) -> None:
+    def __init__(self, address: str, copies: int | None, seconds: float, *, prepares: bool = False) -> None:
         try:
             self._parameters = {**DEFAULTS, **conninfo_to_dict(address)}
         except psycopg.Error:
@@ -88,6 +90,7 @@ class PostgresConnection:
         self._deadline = 0.0
         self._pgconn: PGconn | None = None
         self._transformer = Transformer()
+        self._queue: Final = StatementQueue(prepares=prepares)
         self._in_transaction = False
         self._warned = False
         self._pause = FIRST_PAUSE
@@ -162,14 +165,11 @@ class PostgresConnection:
         """Send statements and receive a result of each; those after the first that failed were not run."""
         try:
             pgconn.enter_pipeline_mode()
-            for sql, values in statements:
-                pgconn.send_query_params(
-                    sql, values, param_formats=[pq.Format.BINARY] * len(values), result_format=pq.Format.BINARY
-                )
+            self._queue.send(pgconn, statements)
             pgconn.pipeline_sync()
-            receiving = _receive(pgconn, len(statements))
+            receiving = _receive(pgconn, self._queue.results)
             left = max(0.0, self._deadline - time.monotonic())
-            results = waiting.wait(receiving, pgconn.socket, interval=WAIT_INTERVAL, timeout=left)
+            received = waiting.wait(receiving, pgconn.socket, interval=WAIT_INTERVAL, timeout=left)
             pgconn.exit_pipeline_mode()
         except psycopg.Error:
             self.close()
@@ -178,7 +178,7 @@ class PostgresConnection:
             self.close()
             raise
         self._in_transaction = pgconn.transaction_status != pq.TransactionStatus.IDLE
-        return results
+        return self._queue.results_of(received)
 
     def _raise_refusal(self, results: Sequence[PGresult]) -> None:
         """Raise the error of the first statement that was refused, if one was."""
@@ -207,6 +207,7 @@ class PostgresConnection:
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
             raise LogUnavailableError(UNREACHABLE) from None
         self._pause = FIRST_PAUSE
+        self._queue.forget()
         self.opened += 1
         return self._pgconn
 
@@ -238,11 +239,11 @@ class PostgresConnection:
                 self.close()
 
 
-def _receive(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
-    """Flush what is queued, and receive one result for each statement of a pipeline, up to its end."""
+def _receive(pgconn: PGconn, count: int) -> PQGen[list[PGresult]]:
+    """Flush what is queued, and receive the results of a pipeline, up to its end."""
     yield from generators.send(pgconn)
     results: list[PGresult] = []
-    for _ in range(statements):
+    for _ in range(count):
         results += yield from generators.fetch_many(pgconn)
     yield from generators.fetch_many(pgconn)  # the synchronization
     return results

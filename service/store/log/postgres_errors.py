@@ -13,6 +13,8 @@ from service.errors import LogDamagedError, LogError, LogFullError, LogUnavailab
 # SQLSTATEs. The transaction was ended so that another could continue; it may be tried again.
 CONFLICTS: Final = frozenset((b"23505", b"40001", b"40P01"))
 MISSING_TABLES: Final = frozenset((b"42P01", b"42703", b"42501", b"3F000"))
+# A statement that this session has prepared is not there, or another one has its name.
+LOST_STATEMENTS: Final = frozenset((b"26000", b"42P05"))
 DAMAGED_FILES: Final = frozenset((b"XX001", b"XX002"))
 DISK_FULL: Final = b"53100"
 READ_ONLY: Final = b"25006"
@@ -39,6 +41,8 @@ def refusal_error(result: PGresult) -> LogError:
     state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
     if state in MISSING_TABLES:
         return LogUnsafeError("the database has no feedback log of this release; run `softstep migrate`")
+    if state in LOST_STATEMENTS:
+        return LogUnsafeError("the pooler before the database keeps no prepared statements; unset SOFTSTEP_LOG_PREPARE")
     if state in DAMAGED_FILES:
         return LogDamagedError("the feedback log's database is damaged; restore a backup")
     if state == DISK_FULL:

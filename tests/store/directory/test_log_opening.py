@@ -37,10 +37,10 @@ def test_postgres_gets_its_address_and_limits(
     made: list[Any] = []
     monkeypatch.setattr(log_opening, "POSTGRES_LOG", f"{__name__}:FakeLog")
     monkeypatch.setattr(FakeLog, "made", made)
-    settings = Settings(data=data.path, log=SecretStr(ADDRESS), log_copies=setting, log_seconds=2)
+    settings = Settings(data=data.path, log=SecretStr(ADDRESS), log_copies=setting, log_seconds=2, log_prepare=True)
     log: Any = open_log(settings, data)
     assert isinstance(log, FakeLog)
-    assert made == [(ADDRESS, {"copies": copies, "seconds": 2.0})]
+    assert made == [(ADDRESS, {"copies": copies, "seconds": 2.0, "prepares": True})]
     assert not data.log.exists()
 
 

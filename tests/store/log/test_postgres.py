@@ -49,6 +49,7 @@ class TestPostgresLog(FeedbackLogTests):
     """Every racing thread has a connection of its own."""
 
     optimistic = True
+    prepares = False
 
     @pytest.fixture(autouse=True)
     def logs(self, postgres_server: PostgresCluster, database: str) -> Iterator[None]:
@@ -61,7 +62,7 @@ class TestPostgresLog(FeedbackLogTests):
             log.close()
 
     def make_log(self, folder: Path) -> FeedbackLog:  # noqa: ARG002  # it keeps no files
-        self.logs.append(PostgresLog(self.address, copies=1, optimistic=self.optimistic))
+        self.logs.append(PostgresLog(self.address, copies=1, optimistic=self.optimistic, prepares=self.prepares))
         return self.logs[-1]
 
     def reopen(self, log: FeedbackLog, folder: Path) -> FeedbackLog:
@@ -76,6 +77,12 @@ class TestPostgresLogWithLocks(TestPostgresLog):
     """Every append locks its streams."""
 
     optimistic = False
+
+
+class TestPostgresLogWithPreparedStatements(TestPostgresLog):
+    """Each session prepares what it runs."""
+
+    prepares = True
 
 
 class TestPostgresLogThroughAPooler(TestPostgresLog):
