@@ -4,7 +4,8 @@
 
 It starts a primary and a standby on this machine (database.py). One writer appends batches of single rows with random
 ids to each log in turns; every figure is the median of all turns. "alone" waits for the primary's disk, "standby" for
-the standby's too; "optimistic" and "locked" are the two ways to append. P6 is the first, with the standby, in batches
+the standby's too; "optimistic" and "locked" are the two ways to append, and "prepared" is the first one with
+prepared statements. P6 is the first, with the standby, in batches
 of 64. With `--write` the table of docs/benchmarks/operations.md has them; the rest is printed alone.
 """
 
@@ -96,6 +97,7 @@ def measure(primary: PostgresCluster, standby: PostgresCluster, folder: Path, tu
         "sqlite": SqliteLog(folder / "log.sqlite"),
         "optimistic": log,
         "locked": PostgresLog(address, copies=1, optimistic=False),
+        "prepared": PostgresLog(address, copies=1, prepares=True),
     }
     streams = {name: opened.open_stream(name, 1, bytes(32), 3) for name, opened in logs.items()}
     found: dict[str, dict[int, list[Figures]]] = {}
