@@ -73,11 +73,13 @@ def test_a_pooler_that_drops_them_is_named(postgres_server: PostgresCluster, sha
     """Its session may be another one in each transaction."""
     with pooled(postgres_server) as port:
         address = postgres_server.address(shared_address.rpartition("/")[2], port=port)
-        with contextlib.ExitStack() as stack:
-            connections = [
-                stack.enter_context(contextlib.closing(PostgresConnection(address, 1, 5.0, prepares=True)))
-                for _ in range(2)
-            ]
-            with pytest.raises(LogUnsafeError, match="SOFTSTEP_LOG_PREPARE"):
-                for number in range(4):
-                    doubles(connections[number % 2], number)
+        pair = [PostgresConnection(address, 1, 5.0, prepares=True) for _ in range(2)]
+        with pytest.raises(LogUnsafeError, match="SOFTSTEP_LOG_PREPARE"):
+            use_in_turns(pair)
+        for connection in pair:
+            connection.close()
+
+
+def use_in_turns(connections: list[PostgresConnection]) -> None:
+    for number in range(4):
+        doubles(connections[number % 2], number)
