@@ -9,7 +9,8 @@ open       used for each call; statements of a call are sent in one pipeline, wh
 broken     a call passed its deadline, or the server closed the connection: it is closed here too
 
 No state is kept in a session, such as an advisory lock, so a pooler of transactions may be in between. Statements are
-prepared only if asked for (postgres_prepared.py). The server's messages are dropped, because they can repeat values: an error has a sentence of this module.
+prepared only if asked for (postgres_prepared.py). The server's messages are dropped, because they can repeat values: an
+error has a sentence of this module.
 """
 
 import select
