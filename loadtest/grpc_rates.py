@@ -7,7 +7,6 @@ predicts one row of iris as binary tensors; grpcio's asyncio server gives a cons
 on the first core, and h2load the last one; they run in turns.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -25,7 +24,7 @@ import tritonclient.grpc as triton
 from checkout_service import CheckoutService
 from environments import HERE, ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import CLIENT_CORE, SERVER_CORE, environment, free_port, pinned, serving, stop
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 from tritonclient.utils import InferenceServerException
@@ -133,11 +132,7 @@ def measure_round(scratch: Path, seconds: int) -> tuple[float, float, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, seconds=5, rounds=5)
     if shutil.which("h2load") is None:
         raise SystemExit("h2load is not on the path; install your system's package nghttp2-client")
     machine, rounds = describe(), []

@@ -7,7 +7,6 @@ it takes for one event is subtracted (L10). The other rows are about the fold al
 decoded and folded in batches, and neither read nor checked. Times are processor times.
 """
 
-import argparse
 import io
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 from environments import ROOT
 from history import make_payloads
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 
 from service.command_line import main as softstep
 from service.learn.event_fold import EventFold, decode_payloads
@@ -100,12 +99,7 @@ def measure_replay(events: int, rounds: int) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--events", type=int, default=1_000_000, help="events of a replay")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, rows=50_000, events=(1_000_000, "events of a replay"), rounds=7)
     machine, rows = describe(), [measure_replay(options.events, options.rounds)]
     for model, rule, batch in CASES:
         artifact = load_model(ROOT / "models" / model, rule)

@@ -7,7 +7,6 @@ that time is printed too. Then a second one starts with an empty data directory:
 is ready. All processes share the machine's cores. The model is the shipped iris, with its default rule.
 """
 
-import argparse
 import contextlib
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ import httpx
 import numpy as np
 from database import empty_log
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 
 from service.store.artifact.artifact import encode_artifact, read_artifact
 from service.store.artifact.fingerprint import compute_genesis
@@ -102,10 +101,7 @@ def measure(events: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=EVENTS)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, events=EVENTS)
     machine, found = describe(), measure(options.events)
     seconds = found["ready_seconds"]
     rows = [

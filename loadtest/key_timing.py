@@ -7,7 +7,6 @@ have valid checksums, because a key without one is refused before anything is co
 The kinds take turns in random order, and a time includes everything from the text of the key to the refusal.
 """
 
-import argparse
 import gc
 import random
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 
 from service.access.api_key import CHECKSUM_SIZE, ID_SIZE, PREFIX, SECRET_SIZE, ApiKey, checksum_of, make_key
 from service.access.key_file import KeyTable, LimitsRecord, read_keys
@@ -53,10 +52,7 @@ def times_of(table: KeyTable, tries: list[tuple[int, bytes]]) -> tuple[list[int]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=100_000, help="tries of each kind of key")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, tries=(100_000, "tries of each kind of key"))
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
         store = KeyStore(Path(name) / "keys.json")

@@ -9,7 +9,6 @@ in the other half each has another X-Request-Id, so that no remembered head help
 rounds' ratios.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 from loads import make_loads
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import Running, free_port, serving
 
 ISSUER, AUDIENCE = "https://login.example/realms/company", "softstep"
@@ -183,11 +182,7 @@ def measure(rounds: int, seconds: int) -> tuple[list[list[str]], int]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, rounds=7, seconds=2)
     machine = describe()
     rows, size = measure(options.rounds, options.seconds)
     about = ABOUT.format(rounds=options.rounds, seconds=options.seconds, size=size)

@@ -6,7 +6,6 @@ Each line is one limit: requests/s with one row each, requests/s with bodies tha
 requests of some rows. The service runs with a key of its own, whose limits are shared by all workers.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from checkout_service import CheckoutService
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from paced_clients import PacedLoad, post, run_loads
 from processes import free_port
 
@@ -77,11 +76,7 @@ def measure(
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=600.0, help="the limit, in requests a second")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, seconds=10.0, rate=(600.0, "the limit, in requests a second"))
     machine = describe()
     limit, seconds = options.rate, options.seconds
     kinds: dict[str, tuple[int, dict[str, Any]]] = {

@@ -7,7 +7,6 @@ empty database, on servers that are started for that (database.py), and from the
 have equal bytes, and the checkpoint must be valid at the end.
 """
 
-import argparse
 import hashlib
 import os
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from database import empty_log
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
@@ -109,10 +108,7 @@ def measure(data: Path, back: Path, address: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, events=1_000_000)
     machine = describe()
     with tempfile.TemporaryDirectory() as name, empty_log() as address:
         data, back = Path(name) / "data", Path(name) / "back"

@@ -6,6 +6,7 @@ The script that measures has the name of its part in `HEADINGS`. With `--write` 
 and writes the page.
 """
 
+import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,21 @@ HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation
 
 `loadtest/README.md` explains how these figures are measured. The scripts write this page."""
+
+
+def read_options(description: str | None, **defaults: float | tuple[float, str]) -> argparse.Namespace:
+    """Read the options of a script: numbers, and `--write`.
+
+    Args:
+        description: The docstring of the script.
+        defaults: By the name of each number its default, or that and what the number is.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in defaults.items():
+        default, meaning = value if isinstance(value, tuple) else (value, None)
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=meaning)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
+    return parser.parse_args()
 
 
 def row(title: str, target: str, value: str, *, met: bool) -> list[str]:

@@ -14,7 +14,6 @@ predictions at half of the capacity.
     events      acknowledged feedback that the log does not have at the end
 """
 
-import argparse
 import json
 import os
 import random
@@ -32,7 +31,7 @@ from typing import Any, Self
 from checkout_service import CheckoutService
 from environments import ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from paced_clients import PacedLoad, post, run_loads
 from processes import CLIENT_CORE, SERVER_CORE, free_port
 
@@ -174,12 +173,7 @@ def count_lost(folder: Path, acknowledged: list[bytes]) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--rows", type=int, default=256, help="the rows of a prediction")
-    parser.add_argument("--connections", type=int, default=256)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, seconds=300.0, rows=(256, "the rows of a prediction"), connections=256)
     machine = describe()
     os.sched_setaffinity(0, {CLIENT_CORE})
     requests = Requests(options.rows)

@@ -9,7 +9,6 @@ prepared statements. P6 is the first, with the standby, in batches
 of 64. With `--write` the table of docs/benchmarks/operations.md has them; the rest is printed alone.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -22,7 +21,7 @@ import numpy as np
 from appends import make_drafts
 from database import running_servers
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 
 from service.store.log.events import Position, Stream
 from service.store.log.feedback_log import FeedbackLog
@@ -153,11 +152,7 @@ def table_rows(result: Result, batch: int) -> list[list[str]]:
 
 def main() -> None:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, turns=7, seconds=1.0)
     machine = describe()
     with tempfile.TemporaryDirectory() as folder, running_servers(synchronous=False) as group:
         result = measure(*group, Path(folder), options.turns, options.seconds)

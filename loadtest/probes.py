@@ -24,7 +24,7 @@ from checkout_service import CheckoutService
 from closedloop import wrk
 from environments import ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import Running, free_port, serving
 
 SECONDS = 30.0
@@ -139,12 +139,7 @@ def measure(server: Running, kind: str, large: tuple[str, Path], options: argpar
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rows", type=int, default=65_000)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, seconds=10, connections=64, rows=65_000)
     machine, rows = describe(), []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -10,7 +10,6 @@ Behind nginx there are two services, restarted in turn. nginx passes over a back
 connection. So the next restart comes after them, as in any rolling update that waits until the new one has traffic.
 """
 
-import argparse
 import re
 import shutil
 import socket
@@ -26,7 +25,7 @@ from typing import BinaryIO
 
 from checkout_service import CheckoutService
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import free_port
 
 SECONDS = 20.0
@@ -236,11 +235,7 @@ def show(name: str, restarts: int, tally: Tally) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--restarts", type=int, default=20)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, restarts=20, connections=32)
     if shutil.which("nginx") is None:
         raise SystemExit("nginx is not on the path; install your system's package of that name")
     machine, counts = describe(), (options.connections, options.restarts)

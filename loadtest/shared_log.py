@@ -10,7 +10,6 @@ P7: a client sends an event to one replica, and then asks another one for predic
 event. Nothing else is sent meanwhile.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -27,7 +26,7 @@ from closedloop import FEEDBACK_CONNECTIONS, saturate_feedback
 from database import empty_log
 from environments import ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import Running, free_port, serving
 
 RATIO_MIN, P99_MS_MAX, SERVED_MS_MAX = 0.65, 15.0, 25.0
@@ -116,11 +115,7 @@ def feedback_rows(title: str, ours: Saturated, sqlite: Saturated) -> list[list[s
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, rounds=7, seconds=3)
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -8,7 +8,6 @@ namespace until that process asks for it. So with tini the time begins when tini
 The drain is 0 s, so that the time to exit is comparable before and after readiness.
 """
 
-import argparse
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ from typing import NamedTuple
 from checkout_service import CheckoutService
 from environments import ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import free_port, has_ended
 
 SECONDS_MAX = 1.0
@@ -118,11 +117,9 @@ def show(name: str, exits: list[Exit], *, bare: bool) -> list[list[str]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step", type=int, default=20, help="milliseconds between two moments")
-    parser.add_argument("--until", type=int, default=3000, help="milliseconds of the last moment")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(
+        __doc__, step=(20, "milliseconds between two moments"), until=(3000, "milliseconds of the last moment")
+    )
     for tool in (TINI[0], NAMESPACE[0]):
         if shutil.which(tool) is None:
             raise SystemExit(f"{tool} is not on the path; install your system's package of that name")

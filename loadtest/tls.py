@@ -6,7 +6,6 @@ wrk keeps 16 connections busy. Softstep predicts one row of iris; nginx answers 
 configuration. Each has one worker on the first core, and they run in turns; wrk has the last core.
 """
 
-import argparse
 import json
 import shutil
 import ssl
@@ -23,7 +22,7 @@ from checkout_service import CheckoutService
 from closedloop import CONNECTIONS, WARMUP_SECONDS, wrk
 from environments import ROOT
 from machine import describe
-from operations import report, row
+from operations import read_options, report, row
 from processes import free_port, serving
 
 RATIO_MIN = 0.5
@@ -111,11 +110,7 @@ def version_of_nginx() -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
-    options = parser.parse_args()
+    options = read_options(__doc__, seconds=5, rounds=5)
     if shutil.which("nginx") is None:
         raise SystemExit("nginx is not on the path; install your system's package of that name")
     machine, rounds = describe(), []
