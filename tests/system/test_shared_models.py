@@ -15,7 +15,7 @@ from service.store.log.postgres import PostgresLog
 from tests.support.grpc_service import grpc_calls, grpc_target
 from tests.support.paths import SHIPPED
 from tests.support.postgres_servers import PostgresCluster
-from tests.support.processes import CLIENT, predict
+from tests.support.processes import CLIENT, children, kill, predict, workers
 from tests.support.running_service import Service, serving
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import SECONDS, wait_until
@@ -60,7 +60,7 @@ def wait_statuses(status: int, *services: Service) -> None:
 
 
 def test_replicas_unload_and_load_together(two_models: Path, tmp_path: Path, address: str) -> None:
-    """Whichever gets the call, by HTTP or gRPC; a restart of all and a new replica change nothing."""
+    """Whichever gets the call, by HTTP or gRPC; each reads its own files; restarts and a new replica change nothing."""
     with (
         replica(two_models, tmp_path / "a", address) as a,
         replica(two_models, tmp_path / "b", address, workers=2) as b,
@@ -69,20 +69,27 @@ def test_replicas_unload_and_load_together(two_models: Path, tmp_path: Path, add
         assert statuses(a) == {503}
         wait_statuses(503, b)
         assert statuses(a, "iris") == statuses(b, "iris") == {200}
+        shutil.copytree(SHIPPED / "iris" / "1", two_models / "second" / "2")
+        kill(learner(a))
         assert change_by_grpc(b, "Load") == grpc.StatusCode.OK
         assert statuses(b) == {200}
         wait_statuses(200, a)
+        assert {predict(one.url, "second").json()["model_version"] for one in (a, b)} == {"2"}
         assert change_by_grpc(b, "Unload") == grpc.StatusCode.OK
         wait_statuses(503, a)
+    others = tmp_path / "others"
+    shutil.copytree(SHIPPED / "iris", others / "iris")
     with (
-        replica(two_models, tmp_path / "a", address) as a,
-        replica(two_models, tmp_path / "b", address, workers=2) as b,
+        replica(others, tmp_path / "a", address) as a,
+        replica(two_models, tmp_path / "b", address) as b,
         replica(two_models, tmp_path / "new", address) as new,
     ):
-        assert statuses(a) == statuses(b) == statuses(new) == {503}
+        assert (statuses(a), statuses(b), statuses(new)) == ({404}, {503}, {503})
         assert change(new, "load").status_code == 200
         assert statuses(new) == {200}
-        wait_statuses(200, a, b)
+        wait_statuses(200, b)
+        assert change(a, "unload").status_code == 404
+        assert (statuses(a), statuses(a, "iris"), statuses(b)) == ({404}, {200}, {200})
     with contextlib.closing(PostgresLog(address, copies=1)) as log:
         notes = [json.loads(note.content) for note in log.facts.read_notes(0, 10)]
     files = [line | {"time": ""} for name in ("a", "b", "new") for line in audit_lines(tmp_path / name)]
@@ -90,32 +97,15 @@ def test_replicas_unload_and_load_together(two_models: Path, tmp_path: Path, add
     assert [(note["action"], note["object"]) for note in notes] == 2 * [("unload", "second"), ("load", "second")]
 
 
+def learner(service: Service) -> int:
+    """Return the process of a service's learner."""
+    (process,) = set(children(service.process.pid)) - set(workers(service.process.pid))
+    return process
+
+
 def audit_lines(scratch: Path) -> list[Any]:
     """Return the entries of a replica's own audit log."""
     return [json.loads(line) for line in (scratch / "data" / "audit.jsonl").read_text().splitlines()]
-
-
-def test_each_replica_reads_the_files_of_a_load(two_models: Path, tmp_path: Path, address: str) -> None:
-    """Its own: another has no such model, and goes on."""
-    other_models = tmp_path / "others"
-    shutil.copytree(SHIPPED / "iris", other_models / "iris")
-    with (
-        replica(two_models, tmp_path / "a", address) as a,
-        replica(two_models, tmp_path / "b", address, workers=2) as b,
-        replica(other_models, tmp_path / "c", address) as c,
-    ):
-        shutil.copytree(SHIPPED / "iris" / "1", two_models / "second" / "2")
-        assert change(a, "load").status_code == 200
-        assert predict(a.url, "second").json()["model_version"] == "2"
-        versions = lambda: {predict(b.url, "second").json()["model_version"] for _ in range(REQUESTS)}  # noqa: E731
-        wait_until(lambda: versions() == {"2"}, SECONDS)
-        assert statuses(c) == {404}
-        assert change(c, "unload").status_code == 404
-        assert statuses(a) == {200}
-        assert change(a, "unload").status_code == 200
-        wait_statuses(503, b)
-        assert statuses(c) == {404}
-        assert statuses(c, "iris") == {200}
 
 
 def test_a_lost_database_changes_nothing(

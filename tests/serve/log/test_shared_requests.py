@@ -1,8 +1,10 @@
 """Load and unload requests of a worker to all replicas of a shared log."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.models import load_unload
 from service.serve.models.live_models import LiveModels
 from service.serve.models.load_unload import LoadUnload
+from service.store.log.postgres import PostgresLog
 from service.store.log.shared_facts import MODELS_FACT
 from tests.support.memory_log import MemoryLog
 from tests.support.shared_memory_log import SharedMemoryLog
@@ -76,16 +79,38 @@ class Rig:
 
 
 def test_a_request_is_a_change_with_a_note() -> None:
-    """Each has a number of its own, also if the model was unloaded before, and the entry of the audit log."""
-    log = SharedMemoryLog()
+    """Each has a number of its own, also if the model was unloaded before, and the entry of the audit log.
+
+    The number is the time at least, so it is not that of a change that a failover has lost.
+    """
+    log, now_ms = SharedMemoryLog(), time.time_ns() // 1_000_000
     entries = [UNLOAD, UNLOAD, UNLOAD._replace(action=Action.LOAD)]
     numbers = [change_list(log, entry) for entry in entries]
-    assert numbers == sorted(set(numbers))
+    assert numbers == sorted({now_ms, *numbers})[-3:]
     version, text = log.facts.read_changed({MODELS_FACT: 0})[MODELS_FACT]
     assert (version, UnloadList.parse(text)) == (3, (numbers[2], frozenset(), ((numbers[2], "iris"),)))
     entry = {"actor": "key:k7m2q9xd", "action": "unload", "object": "iris", "outcome": "done", "request_id": "r-17"}
     notes = [orjson.loads(note.content) for note in log.facts.read_notes(0, 10)]
     assert notes == [entry, entry, entry | {"action": "load"}]
+
+
+def test_no_change_of_several_replicas_is_lost(address: str) -> None:
+    """They change the list in PostgreSQL at one moment; each change has a number and a note of its own."""
+    names = [f"m{number}" for number in range(12)]
+
+    def change(name: str) -> list[int]:
+        with closing(PostgresLog(address, copies=1)) as log:
+            return [change_list(log, UNLOAD._replace(action=do, object=name)) for do in (Action.LOAD, Action.UNLOAD)]
+
+    with ThreadPoolExecutor(4) as threads:
+        numbers = [number for pair in threads.map(change, names) for number in pair]
+    with closing(PostgresLog(address, copies=1)) as log:
+        found = UnloadList.parse(log.facts.read_changed({MODELS_FACT: 0})[MODELS_FACT][1])
+        notes = log.facts.read_notes(0, 100)
+    assert found.unloaded == {*names}
+    assert len(notes) == len(numbers) == len({*numbers}) == 2 * len(names)
+    assert sorted(name for _, name in found.loads) == sorted(names)
+    assert found.number == max(numbers)
 
 
 def test_a_damaged_list_is_not_replaced() -> None:
