@@ -3,24 +3,27 @@
 import os
 import pwd
 
-from service.access.audit_log import Action, AuditEntry, append_entry
+from service.access.audit_log import Action, AuditEntry, append_entry, escape_text
 from service.console import print_error
 from service.settings import Settings
 
 
 def record_command(settings: Settings, action: Action, object_: str, seq: int | None = None) -> None:
     """Append what a command has done to the audit log; if that fails, print a warning."""
-    shown = os.fsencode(object_).decode(errors="backslashreplace")  # a path may be no UTF-8
-    entry = AuditEntry(f"user:{_user_name()}", action, shown, seq=seq)
+    record_entry(settings, AuditEntry(command_actor(), action, escape_text(object_), seq=seq))
+
+
+def record_entry(settings: Settings, entry: AuditEntry) -> None:
+    """Append an entry to the audit log; if that fails, print a warning."""
     try:
         append_entry(settings.audit_path, entry)
     except OSError as error:
         print_error(f"this is done, but the audit log cannot be written: {error.strerror}")
 
 
-def _user_name() -> str:
-    """Return the name of the operating system's user, or the number of one without a name, as in a container."""
+def command_actor() -> str:
+    """Return the actor of a command: the operating system's user, by number if it has no name, as in a container."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return f"user:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
-        return str(os.getuid())
+        return f"user:{os.getuid()}"

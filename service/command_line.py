@@ -213,12 +213,14 @@ def _add_whatif(
 
 
 def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `softstep keys`, whose commands change the file of API keys."""
+    """Add `softstep keys`, whose commands change the API keys of a file or a log."""
     keys = commands.add_parser("keys", help="create, list, rotate and revoke API keys")
     actions = keys.add_subparsers(required=True, metavar="action", dest="action")
     file = argparse.ArgumentParser(add_help=False)
     file.add_argument("--data", type=Path, help="data directory: keys.json in it is the file of keys")
-    file.add_argument("--keys-file", type=Path, help="file of keys; default: SOFTSTEP_KEYS_FILE, or that of --data")
+    place = file.add_mutually_exclusive_group()
+    place.add_argument("--keys-file", type=Path, help="file of keys; default: SOFTSTEP_KEYS_FILE, or that of --data")
+    place.add_argument("--log", metavar="ADDRESS", help="log in PostgreSQL that has the keys; default: SOFTSTEP_LOG")
     file.add_argument("--json", action="store_true", help="print results as one JSON object a line")
     create = actions.add_parser("create", parents=[file], help="make a key and print it, this once")
     create.add_argument("--name", type=_text(key_options.parse_name), required=True, help="who uses the key")
@@ -249,6 +251,7 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     rotate.add_argument("--expires", type=expiry, help="default: after the lifetime that the old one had")
     revoke = actions.add_parser("revoke", parents=[file], help="end a key at once")
     revoke.add_argument("id", help="id of the key")
+    actions.add_parser("audit", parents=[file], help="print who changed what in a log in PostgreSQL, as JSON lines")
 
 
 class _InPlaceOf(argparse.Action):

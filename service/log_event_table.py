@@ -66,10 +66,16 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "access_not_followed": LogEvent(
         ERROR, "the files of access could not be followed", "A fault of the service; the next look tries again."
     ),
+    "keys_unknown": LogEvent(
+        WARNING, "every call is refused until the log was asked for keys: {reason}", "No database at a first start."
+    ),
+    "facts_not_followed": LogEvent(
+        WARNING, "keys and models stay as they were: {reason}", "The log in PostgreSQL or the service has a fault."
+    ),
     "keys_not_read": LogEvent(
         WARNING,
         "the API keys stay as they were: {reason}",
-        "The file of API keys cannot be read or is damaged. It has no effect until it can be read.",
+        "The file of API keys, or what a shared log has of them, cannot be read or is damaged, or the disk fails.",
     ),
     "jwks_read": LogEvent(
         INFO,

@@ -11,6 +11,9 @@
     seq         the event that is skipped, if one is
     request_id  the X-Request-Id of the call, if it had one
 
+A log that machines share has an audit of its own, of changes that all of them follow: the same objects, whose time is
+that of the database (store/log/shared_facts.py).
+
 The file is locked while a line is written and synced, so lines of several processes do not mix. A line that a crash or
 a full disk has cut short stays alone: the next one begins with a line break.
 The file is opened for each line, so it may be renamed at any time.
@@ -22,11 +25,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from errno import ENOSPC
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from service.store.filesystem import make_folder, open_private_file
+from service.store.log.shared_facts import Note
 
 DONE: Final = "done"
 
@@ -55,19 +59,13 @@ class AuditEntry(NamedTuple):
     request_id: str | None = None
 
 
-def encode_entry(entry: AuditEntry) -> bytes:
-    """Return an entry as JSON without its time, as the audit of a shared log has it."""
-    return orjson.dumps(_members(entry))
-
-
 def append_entry(path: Path, entry: AuditEntry) -> None:
     """Append an entry to an audit log, which is made if it is missing; return when it is on disk.
 
     Raises:
         OSError: The disk failed.
     """
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = orjson.dumps({"time": time, **_members(entry)}) + b"\n"
+    line = orjson.dumps({"time": _format_time(datetime.now(UTC)), **_members(entry)}) + b"\n"
     make_folder(path.parent)
     descriptor = open_private_file(path, os.O_RDWR | os.O_APPEND)
     try:
@@ -82,5 +80,29 @@ def append_entry(path: Path, entry: AuditEntry) -> None:
         os.close(descriptor)
 
 
-def _members(entry: AuditEntry) -> dict[str, str | int]:
+def encode_entry(entry: AuditEntry) -> bytes:
+    """Return an entry as JSON without its time, as the audit of a shared log has it."""
+    return orjson.dumps(_members(entry))
+
+
+def decode_note(note: Note) -> dict[str, Any]:
+    """Return the members of the line of a note; `damaged` is true if it is not that of an entry."""
+    members: dict[str, Any] = {"time": _format_time(datetime.fromtimestamp(note.time_ms / 1000, UTC))}
+    try:
+        members |= orjson.loads(note.content)
+    except (TypeError, ValueError):  # no JSON, or no object
+        members["damaged"] = True
+    return members
+
+
+def escape_text(text: str) -> str:
+    """Return the text of an argument of a command, whose bytes that are no UTF-8 are escaped."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def _members(entry: AuditEntry) -> dict[str, Any]:
     return {name: value for name, value in entry._asdict().items() if value is not None}
+
+
+def _format_time(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

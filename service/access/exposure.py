@@ -8,9 +8,12 @@ The names are checked because of DNS rebinding: the name of a web page can be ma
 page's scripts then reach the service as if it were the page's own server. Their requests carry the page's name as Host.
 """
 
+import shlex
 from ipaddress import ip_address
 
 from service.access.key_file import file_state, read_keys
+from service.access.log_keys import follows_keys
+from service.configuration import InvalidSettingsError
 from service.errors import ApiKeysError
 from service.settings import Settings
 
@@ -34,6 +37,23 @@ def has_identities(settings: Settings) -> bool:
 def may_be_open(settings: Settings) -> bool:
     """Return whether a service may answer everyone who can connect, while it knows no callers."""
     return settings.open or requires_certificates(settings) or is_loopback_address(settings.host)
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Raise InvalidSettingsError if others would reach a service without keys.
+
+    Raises:
+        ApiKeysError: As for `has_identities`.
+    """
+    if has_identities(settings) or may_be_open(settings):
+        return
+    option, path = ("--data", settings.data) if settings.keys_file is None else ("--keys-file", settings.keys_file)
+    place = '--log "$SOFTSTEP_LOG"' if follows_keys(settings) else f"{option} {shlex.quote(str(path))}"
+    raise InvalidSettingsError(
+        f"other machines can reach {settings.host}, but there are no API keys",
+        f"create one, and start again: softstep keys create --name me --scopes predict,feedback,admin {place}",
+        "or let everyone who reaches the port make every call: SOFTSTEP_OPEN=true",
+    )
 
 
 def requires_certificates(settings: Settings) -> bool:

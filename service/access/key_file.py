@@ -9,8 +9,11 @@
                "revoked": "2026-12-01T09:00:00Z" or null}, ...]}
 
 A key that is rotated has two secrets until the older one expires. A key that is revoked has none, and its record stays:
-events name it. The file is replaced whole (key_store.py) and may be mounted read-only. Only its owner may read it: no
+events name it. The file is replaced whole (key_storage.py) and may be mounted read-only. Only its owner may read it: no
 key can be made from the digests, but the records tell who may do what.
+
+A service whose log is shared keeps a copy of the log's document (log_keys.py), which has `"copy_of": "log"` after the
+format. No command changes a copy.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +33,9 @@ from service.store.filesystem import write_whole_file
 FORMAT: Final = 1
 # A larger file is not read: it holds some 10,000 keys.
 FILE_BYTES_MAX: Final = 8 << 20
+# How much longer the copy of a document is, at most.
+COPY_BYTES: Final = 64
+FILE_NAME: Final = "the file of API keys"
 SECRETS_MAX: Final = 2
 # The secrets of an id that is not in the file. Each key is compared with SECRETS_MAX digests, so that the time shows
 # neither whether there is a key with its id, nor how many secrets that has.
@@ -89,6 +95,7 @@ class KeysDocument(_Record):
     """The whole file."""
 
     format: Literal[1] = FORMAT
+    copy_of: Literal["log"] | None = None
     keys: tuple[KeyRecord, ...]
 
 
@@ -155,26 +162,54 @@ def read_keys(path: Path) -> KeysDocument:
     """
     with path.open("rb") as file:
         content = file.read(FILE_BYTES_MAX + 1)
+    return parse_document(content, FILE_NAME)
+
+
+def parse_document(content: bytes, name: str) -> KeysDocument:
+    """Parse a document of keys.
+
+    Args:
+        content: The document.
+        name: What holds it, for errors.
+
+    Raises:
+        ApiKeysError: It is too large or damaged.
+    """
     if len(content) > FILE_BYTES_MAX:
-        raise ApiKeysError("the file of API keys is larger than 8 MiB")
+        raise ApiKeysError(f"{name} is larger than 8 MiB")
     try:
         document = KeysDocument.model_validate_json(content)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"])) or "the document"
-        raise ApiKeysError(f"the file of API keys is damaged at {place}; restore it or create keys again") from None
+        raise ApiKeysError(f"{name} is damaged at {place}; restore it or create keys again") from None
     if len({record.id for record in document.keys}) != len(document.keys):
-        raise ApiKeysError("the file of API keys has two keys with one id; restore it or create keys again")
+        raise ApiKeysError(f"{name} has two keys with one id; restore it or create keys again")
     return document
+
+
+def render_document(records: Iterable[KeyRecord], name: str, *, is_copy: bool = False) -> bytes:
+    """Return the document of some keys.
+
+    Args:
+        records: The records of the keys.
+        name: What will hold it, for errors.
+        is_copy: Whether it is the copy of a log's document.
+
+    Raises:
+        ApiKeysError: It would be too large to be read.
+    """
+    document = KeysDocument(copy_of="log" if is_copy else None, keys=tuple(records))
+    content = document.model_dump_json(indent=1, exclude=None if is_copy else {"copy_of"}).encode() + b"\n"
+    if len(content) > FILE_BYTES_MAX - (0 if is_copy else COPY_BYTES):
+        raise ApiKeysError(
+            f"{name} would be larger than 8 MiB; delete records of keys that were revoked long ago from it"
+        )
+    return content
 
 
 def write_keys(path: Path, records: Sequence[KeyRecord]) -> None:
     """Replace a file of keys, durably and whole; raise ApiKeysError if it would be too large to be read."""
-    content = KeysDocument(keys=tuple(records)).model_dump_json(indent=1).encode() + b"\n"
-    if len(content) > FILE_BYTES_MAX:
-        raise ApiKeysError(
-            "the file of API keys would be larger than 8 MiB; delete records of keys that were revoked long ago from it"
-        )
-    write_whole_file(path, [content], durable=True, private=True)
+    write_whole_file(path, [render_document(records, FILE_NAME)], durable=True, private=True)
 
 
 def file_state(path: Path) -> FileState | None:

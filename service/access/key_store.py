@@ -1,39 +1,20 @@
-"""Create, rotate and revoke keys: changes of the file of API keys, by one process at a time.
-
-    <keys file>         replaced whole by each change (key_file.py); the file that a link leads to
-    <keys file>.lock    flock: the process that changes the keys; never deleted, so that all lock the same file
+"""Create, rotate and revoke keys: changes of a storage of API keys, by one process at a time.
 
 A key that is rotated gets a further secret, and the other one ends after an overlap. At most two secrets are live at a
 time.
 """
 
-import fcntl
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from service.access.api_key import ApiKey, digest_of, make_key
-from service.access.key_file import (
-    SECRETS_MAX,
-    KeyRecord,
-    LimitsRecord,
-    SecretRecord,
-    read_keys,
-    utc_now,
-    write_keys,
-)
+from service.access.audit_log import Action, AuditEntry, escape_text
+from service.access.key_file import SECRETS_MAX, KeyRecord, LimitsRecord, SecretRecord, utc_now
 from service.access.key_options import Expiry
+from service.access.key_storage import KeyStorage
 from service.access.scopes import Scope
 from service.errors import ApiKeysError
-from service.store.filesystem import make_folder, open_private_file
-
-# Another command changes the file within milliseconds; one that takes longer is stopped or has a disk that hangs.
-LOCK_SECONDS: Final = 10.0
-LOCK_POLL_SECONDS: Final = 0.01
 
 
 class NewKey(NamedTuple):
@@ -44,41 +25,44 @@ class NewKey(NamedTuple):
 
 
 class KeyStore:
-    """The file of API keys, for commands that change it.
+    """The API keys, for commands that change them.
 
     Args:
-        path: The file; it and its folder are made by the first key.
+        storage: Where they are.
+        actor: Who changes them, for the audit log.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path: Final = path.resolve()
+    def __init__(self, storage: KeyStorage, actor: str) -> None:
+        self._storage: Final = storage
+        self._actor: Final = actor
 
     def read(self) -> tuple[KeyRecord, ...]:
-        """Return the records of all keys; there are none without a file."""
-        try:
-            return read_keys(self.path).keys
-        except FileNotFoundError:
-            return ()
+        """Return the records of all keys."""
+        return self._storage.read()
 
     def create(
         self, name: str, scopes: Sequence[Scope], models: tuple[str, ...] | None, expiry: Expiry, limits: LimitsRecord
     ) -> NewKey:
         """Make a key with the only secret of a new record."""
-        with self._locked():
-            records = self.read()
-            taken = {record.id for record in records}
-            key = next(key for key in iter(make_key, None) if key.id not in taken)
-            now = utc_now()
-            record = KeyRecord(
-                id=key.id,
-                name=name,
-                created=now,
-                scopes=tuple(scopes),
-                models=models,
-                secrets=(_secret_of(key, now, expiry),),
-                limits=limits,
-            )
-            write_keys(self.path, (*records, record))
+        taken = {record.id for record in self.read()}
+        key = next(key for key in iter(make_key, None) if key.id not in taken)
+        now = utc_now()
+        record = KeyRecord(
+            id=key.id,
+            name=name,
+            created=now,
+            scopes=tuple(scopes),
+            models=models,
+            secrets=(_secret_of(key, now, expiry),),
+            limits=limits,
+        )
+
+        def add(records: tuple[KeyRecord, ...]) -> Sequence[KeyRecord]:
+            if any(each.id == key.id for each in records):
+                raise ApiKeysError("another key got the same id at this moment; try again")
+            return (*records, record)
+
+        self._storage.change(add, self._entry(Action.CREATE_KEY, key.id))
         return NewKey(key, record)
 
     def rotate(self, key_id: str, overlap: timedelta, expiry: Expiry | None) -> NewKey:
@@ -92,8 +76,10 @@ class KeyStore:
         Raises:
             ApiKeysError: There is no such key, it is revoked, or two of its secrets are live.
         """
-        with self._locked():
-            records, record = self._find(key_id)
+        made: list[NewKey] = []
+
+        def add_secret(records: tuple[KeyRecord, ...]) -> Sequence[KeyRecord]:
+            record = self._find(records, key_id)
             if record.revoked is not None:
                 raise ApiKeysError("this key is revoked; create another one")
             now = utc_now()
@@ -107,8 +93,11 @@ class KeyStore:
             secret = _secret_of(key, now, expiry or _same_lifetime(record, now))
             secrets = (*(_ending(each, now + overlap) for each in live), secret)
             changed = record.model_copy(update={"secrets": secrets})
-            write_keys(self.path, [changed if each is record else each for each in records])
-        return NewKey(key, changed)
+            made[:] = [NewKey(key, changed)]
+            return [changed if each is record else each for each in records]
+
+        self._storage.change(add_secret, self._entry(Action.ROTATE_KEY, key_id))
+        return made[0]
 
     def revoke(self, key_id: str) -> KeyRecord | None:
         """Remove every secret of a key; return its record, or None if it was revoked before.
@@ -116,45 +105,29 @@ class KeyStore:
         Raises:
             ApiKeysError: There is no such key.
         """
-        with self._locked():
-            records, record = self._find(key_id)
+        revoked: list[KeyRecord] = []
+
+        def remove_secrets(records: tuple[KeyRecord, ...]) -> Sequence[KeyRecord] | None:
+            record = self._find(records, key_id)
+            revoked.clear()
             if record.revoked is not None:
                 return None
             changed = record.model_copy(update={"secrets": (), "revoked": utc_now()})
-            write_keys(self.path, [changed if each is record else each for each in records])
-        return changed
+            revoked.append(changed)
+            return [changed if each is record else each for each in records]
 
-    def _find(self, key_id: str) -> tuple[tuple[KeyRecord, ...], KeyRecord]:
-        """Return all records, and that of a key."""
-        records = self.read()
+        self._storage.change(remove_secrets, self._entry(Action.REVOKE_KEY, key_id))
+        return revoked[0] if revoked else None
+
+    def _find(self, records: Sequence[KeyRecord], key_id: str) -> KeyRecord:
+        """Return the record of a key."""
         for record in records:
             if record.id == key_id:
-                return records, record
-        raise ApiKeysError("the file of API keys has no key with this id; softstep keys list shows all ids")
+                return record
+        raise ApiKeysError(f"{self._storage.name} has no key with this id; softstep keys list shows all ids")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes from changing the file meanwhile."""
-        make_folder(self.path.parent)
-        descriptor = open_private_file(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR)
-        try:
-            _wait_for_lock(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _wait_for_lock(descriptor: int) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise ApiKeysError("another command is changing the API keys; try again when it has ended") from None
-            time.sleep(LOCK_POLL_SECONDS)
-        else:
-            return
+    def _entry(self, action: Action, key_id: str) -> AuditEntry:
+        return AuditEntry(self._actor, action, escape_text(key_id))
 
 
 def _secret_of(key: ApiKey, now: datetime, expiry: Expiry) -> SecretRecord:

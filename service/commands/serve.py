@@ -2,7 +2,6 @@
 
 import argparse
 import secrets
-import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ from typing import Final
 
 from service import __version__, compiler
 from service.access.actor_names import actor_key_of
-from service.access.exposure import has_identities, may_be_open
+from service.access.exposure import has_identities, refuse_exposure
+from service.access.log_keys import copy_keys, follows_keys
 from service.access.subjects_file import read_subjects
-from service.configuration import InvalidSettingsError
 from service.errors import (
     ApiKeysError,
     KeyFileError,
@@ -67,29 +66,20 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     configure_logging(settings.log_format)
     try:
         check_access_files(settings)
-        has_keys = has_identities(settings)
-        if not has_keys and not may_be_open(settings):
-            raise InvalidSettingsError(*_how_to_close(settings))
+        if not follows_keys(settings):
+            refuse_exposure(settings)
         with open_data(settings) as data:
             if data is None and settings.role != "all":
                 logger.event("start_failed", reason=f"a {settings.role} needs a data directory that can be written")
                 return 1
-            return _serve(settings, data, is_open=settings.open and not has_keys)
+            keys_unknown = follows_keys(settings) and not copy_keys(settings, can_write=data is not None)
+            if not keys_unknown:
+                refuse_exposure(settings)
+            return _serve(settings, data, keys_unknown=keys_unknown)
     except (LogError, KeyFileError, ApiKeysError, TlsFileError) as error:
         cause = f" ({error.__cause__})" if isinstance(error, LogError) and error.__cause__ else ""
         logger.event("start_failed", reason=f"{error}{cause}")
         return 1
-
-
-def _how_to_close(settings: Settings) -> tuple[str, ...]:
-    """Return the sentences to print if a service without keys would listen where others reach it."""
-    option, path = ("--data", settings.data) if settings.keys_file is None else ("--keys-file", settings.keys_file)
-    place = f"{option} {shlex.quote(str(path))}"
-    return (
-        f"other machines can reach {settings.host}, but there are no API keys",
-        f"create one, and start again: softstep keys create --name me --scopes predict,feedback,admin {place}",
-        "or let everyone who reaches the port make every call: SOFTSTEP_OPEN=true",
-    )
 
 
 def check_access_files(settings: Settings) -> None:
@@ -106,7 +96,7 @@ def check_access_files(settings: Settings) -> None:
             raise TlsFileError(f"{settings.tls_subjects} cannot be read: {error.strerror}") from None
 
 
-def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> int:
+def _serve(settings: Settings, data: DataDirectory | None, *, keys_unknown: bool) -> int:
     if settings.grpc_port is not None:  # imported before the fork, and refused here if packages are missing
         resolve_grpc()
     listeners = []
@@ -121,10 +111,11 @@ def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> 
         logger.event("slow_processor")
     urls = [_url_of(settings, listener) for listener in listeners]
     _report_address(settings, urls)
-    if is_open:
+    if settings.open and not (keys_unknown or has_identities(settings)):
         logger.event("open_service", url=urls[0])
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
     memory = SharedMemory(settings.workers, 2 * settings.models_max + ROUTES_MAX)
+    memory.keys_unknown.set(int(keys_unknown))
     links = learner = None
     keys = _token_keys(settings, data)
     if data is not None:

@@ -22,28 +22,26 @@ from service.chain_errors import BaseForgottenError, LogForkedError
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.catch_up import CatchUp
 from service.learn.divergences import Divergences
+from service.learn.facts_thread import following_facts
 from service.learn.failure_tracker import FailureTracker
 from service.learn.first_bases import FirstBases
-from service.learn.followed_facts import FollowedFacts
 from service.learn.log_erasure import LogErasure
 from service.learn.log_watch import POLL_SECONDS, LogWatch
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
 from service.learn.replica_list import ReplicaList
 from service.learn.retry_delay import RetryDelay
-from service.learn.shared_unload_list import SharedUnloadList
 from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.log_opening import open_log
 from service.store.log.events import Stream
 from service.store.log.feedback_log import FeedbackLog
-from service.store.log.shared_facts import MODELS_FACT
 
 # Shortest pause between two looks at which streams exist and how long the write-ahead log is.
 STREAMS_SECONDS: Final = 0.01
@@ -83,8 +81,6 @@ class LearnerProcess:
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
         self._divergences: Final = Divergences(memory)
         self._replicas: Final = ReplicaList(self._log)
-        unload_list = SharedUnloadList(memory, self._data)
-        self._facts: Final = FollowedFacts(self._log.facts, {MODELS_FACT: unload_list.follow})
         self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
         self._is_stopping = False
 
@@ -98,9 +94,7 @@ class LearnerProcess:
             self._wakeup.clear()
             try:
                 is_busy = self._learn_all(time.monotonic())
-                self._cells[LOG_LOST] = 0
             except (LogError, OSError) as error:
-                self._cells[LOG_LOST] = 1
                 if self._pauses.is_due(str(error)):
                     logger.exception("learner_paused")
                 self._write_folded()
@@ -120,7 +114,6 @@ class LearnerProcess:
     def _learn_all(self, now: float) -> bool:
         """Fold one batch of each stream; return whether more may wait."""
         self._look(now)
-        self._facts.look(now)
         is_busy = False
         for number, stream in self._streams.items():
             if self._delays[number].due <= now:
@@ -293,5 +286,6 @@ class LearnerProcess:
 
 
 def run_learner(settings: Settings, memory: SharedMemory, wakeup: Wakeup, workers: Sequence[Wakeup]) -> None:
-    """Run the learner in this process until SIGTERM."""
-    LearnerProcess(settings, memory, wakeup, workers).run()
+    """Run the learner in this process until SIGTERM, and follow the facts of a shared log meanwhile."""
+    with following_facts(settings, memory):
+        LearnerProcess(settings, memory, wakeup, workers).run()

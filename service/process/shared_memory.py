@@ -1,7 +1,8 @@
 """Memory that the processes of one service share: 64-bit cells of one anonymous mapping, made before the first fork.
 
     head    DRAIN_END (nanoseconds of the monotonic clock; 0: the service goes on), GENERATION, FAULTS, KEYED (1: calls
-            need a key), then the lengths of the two pages
+            need a key), KEYS_UNKNOWN (1: a shared log was not asked yet whether there are keys), then the lengths of
+            the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
             COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, BUSY_NANOSECONDS, then one cell for each HTTP
@@ -9,16 +10,16 @@
             counter_rows.py
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, LOG_FORKS, CAUGHT_UP (1: what a shared log had at the start is
-            published), DIVERGENCES, DIVERGED (streams whose state differs from that of other replicas now), LOG_LOST
-            (1: the last look at the log failed), then the cells of learn/failure_tracker.py
+            published), DIVERGENCES, DIVERGED (streams whose state differs from that of other replicas now), then the
+            cells of learn/failure_tracker.py
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
             requests that it has in flight; BUCKETS_MAX cells each
 
 Every cell but FAULTS, KEYED, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
 RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED, SEQ_WAITERS and the column of a worker after a crash. With a
-shared log GENERATION and the pages with their lengths are the learner's once it runs. Each worker writes the rest of
-its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A killed
-worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
+shared log GENERATION, the pages with their lengths, and KEYS_UNKNOWN are the learner's once it runs. Each worker writes
+the rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A
+killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
 """
 
 import mmap
@@ -26,14 +27,14 @@ from typing import Final
 
 from service.process.process_lock import ProcessLock
 
-DRAIN_END, GENERATION, FAULTS, KEYED, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 4, 6
+DRAIN_END, GENERATION, FAULTS, KEYED, KEYS_UNKNOWN, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 4, 5, 7
 # 256 unloaded models with names of 64 characters fit four times.
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
 COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, BUSY_NANOSECONDS, STATUSES = range(9, 15)
 # Of the learner's slot, after RESTARTS.
-LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LOG_LOST, LEARNER_CELLS = range(2, 8)
+LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LEARNER_CELLS = range(2, 7)
 STATUS_MAX: Final = 600
 REFUSALS: Final = STATUSES + STATUS_MAX
 # More error codes than there are.
@@ -104,6 +105,11 @@ class SharedMemory:
         return SharedCell(self.cells, KEYED)
 
     @property
+    def keys_unknown(self) -> SharedCell:
+        """Whether it is unknown if there are keys, 1 until a shared log that the service has keys of has said so."""
+        return SharedCell(self.cells, KEYS_UNKNOWN)
+
+    @property
     def draining(self) -> bool:
         """Whether the service is about to stop."""
         return bool(self.cells[DRAIN_END])
@@ -141,11 +147,6 @@ class SharedMemory:
     def has_diverged(self) -> bool:
         """Whether the state of a stream is another one than that of other replicas, and is not folded again yet."""
         return self.learner_cells[DIVERGED] > 0
-
-    @property
-    def is_log_lost(self) -> bool:
-        """Whether the learner's last look at the log failed."""
-        return bool(self.learner_cells[LOG_LOST])
 
     @property
     def learner_cells(self) -> memoryview:

@@ -108,7 +108,7 @@ class Worker:
         self.turns = Turns()
         self.tls = watch_tls(settings)
         certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
-        self.authorizer = make_authorizer(settings, certificates, actor_key, shared_memory.keyed)
+        self.authorizer = make_authorizer(settings, certificates, actor_key, shared_memory)
         self.grpc_tls = None if settings.grpc_port is None else watch_tls(settings, GRPC_PROTOCOLS)
         watched = (self.tls, self.grpc_tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])

@@ -1,28 +1,51 @@
-"""The file of API keys is changed by one process at a time, and each key has at most two live secrets."""
+"""API keys are made, rotated and revoked, in a file and in a shared log; each has at most two live secrets."""
 
-import fcntl
-import os
-import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from service.access import key_file
-from service.access import key_store as module
-from service.access.key_file import KeyTable, LimitsRecord, read_keys, utc_now, write_keys
+from service.access.audit_log import Action, AuditEntry, decode_note
+from service.access.key_file import KeyRecord, KeyTable, LimitsRecord, utc_now
 from service.access.key_options import Expiry
+from service.access.key_storage import ChangeKeys, FileKeyStorage, KeyStorage
 from service.access.key_store import KeyStore, NewKey
+from service.access.log_keys import LogKeyStorage
 from service.access.scopes import Scope
 from service.errors import ApiKeysError
+from tests.support.memory_facts import MemoryFacts
 
 DAY = timedelta(days=1)
+ACTOR = "user:ann"
+
+
+class Storage:
+    """A storage in which a further change may come first, and the entries of its audit."""
+
+    def __init__(self, storage: KeyStorage, entries: Callable[[], list[AuditEntry]]) -> None:
+        self.storage = storage
+        self.entries = entries
+
+
+@pytest.fixture(params=["file", "log"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """An empty storage: a file in a folder that does not exist, or a log."""
+    if request.param == "file":
+        entries: list[AuditEntry] = []
+        return Storage(FileKeyStorage(tmp_path / "data" / "keys.json", entries.append), lambda: entries)
+    facts = MemoryFacts()
+
+    def read_entries() -> list[AuditEntry]:
+        members = [decode_note(note) for note in facts.read_notes(0, 100)]
+        return [AuditEntry(one["actor"], Action(one["action"]), one["object"]) for one in members]
+
+    return Storage(LogKeyStorage(facts), read_entries)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> KeyStore:
-    """A store without a file, in a folder that does not exist."""
-    return KeyStore(tmp_path / "data" / "keys.json")
+def store(storage: Storage) -> KeyStore:
+    return KeyStore(storage.storage, ACTOR)
 
 
 def create(store: KeyStore, expiry: Expiry = Expiry(None)) -> NewKey:  # noqa: B008  # never changes
@@ -31,7 +54,7 @@ def create(store: KeyStore, expiry: Expiry = Expiry(None)) -> NewKey:  # noqa: B
 
 def accepted(store: KeyStore, *keys: NewKey, after: timedelta = timedelta()) -> list[bool]:
     """Return which keys are accepted after some time."""
-    table, now = KeyTable(read_keys(store.path).keys), (utc_now() + after).timestamp()
+    table, now = KeyTable(store.read()), (utc_now() + after).timestamp()
     return [table.find(new.key.text.encode(), now) is not None for new in keys]
 
 
@@ -62,13 +85,14 @@ def test_a_rotated_key_has_two_secrets_for_a_time(store: KeyStore) -> None:
     assert accepted(store, old, new) == [True, True]
 
 
-def test_a_lifetime_may_end_after_all_dates(store: KeyStore) -> None:
+def test_a_lifetime_may_end_after_all_dates(store: KeyStore, storage: Storage) -> None:
     """A key that ends with the year 9999 does so after a rotation too."""
     end = datetime(9999, 12, 31, tzinfo=UTC)
     key = create(store, Expiry(end))
     lifetime = end - key.record.created
     changed = key.record.secrets[0].model_copy(update={"created": end - lifetime - DAY})
-    write_keys(store.path, [key.record.model_copy(update={"secrets": (changed,)})])
+    records = [key.record.model_copy(update={"secrets": (changed,)})]
+    storage.storage.change(lambda _: records, AuditEntry(ACTOR, Action.ROTATE_KEY, key.key.id))
     assert store.rotate(key.key.id, DAY, None).record.secrets[-1].expires == end
 
 
@@ -91,7 +115,7 @@ def test_an_overlap_prolongs_nothing(store: KeyStore) -> None:
     assert len(store.rotate(ended.key.id, DAY, Expiry(None)).record.secrets) == 1
 
 
-def test_a_revoked_key_stays_in_the_file(store: KeyStore) -> None:
+def test_a_revoked_key_stays_in_the_list(store: KeyStore) -> None:
     """Its secrets are gone and its record is kept; it cannot be rotated, and revoking it again changes nothing."""
     key, other = create(store), create(store)
     record = store.revoke(key.key.id)
@@ -105,89 +129,58 @@ def test_a_revoked_key_stays_in_the_file(store: KeyStore) -> None:
     assert store.read() == (record, other.record)
 
 
-def test_an_unknown_id_changes_nothing(store: KeyStore) -> None:
-    """A key that is not in the file cannot be rotated or revoked."""
+def test_an_unknown_id_changes_nothing(store: KeyStore, storage: Storage) -> None:
+    """A key that is not there cannot be rotated or revoked, whatever the id."""
     create(store)
-    before = store.path.read_bytes()
-    for change in (lambda: store.rotate("22222222", DAY, None), lambda: store.revoke("22222222")):
-        with pytest.raises(ApiKeysError, match="no key with this id"):
-            change()
-    assert store.path.read_bytes() == before
+    before = store.read()
+    for key_id in ("22222222", "", "\udcff"):
+        for change in (lambda: store.rotate(key_id, DAY, None), lambda: store.revoke(key_id)):  # noqa: B023
+            with pytest.raises(ApiKeysError, match="no key with this id"):
+                change()
+    assert store.read() == before
+    assert len(storage.entries()) == 1
 
 
-@pytest.mark.parametrize("umask", [0, 0o777])
-def test_only_the_owner_may_read_the_files(store: KeyStore, umask: int) -> None:
-    """The file and its lock are private whatever the umask; a file that is replaced keeps its permissions."""
-    store.path.parent.mkdir()
-    before = os.umask(umask)
-    try:
-        create(store)
-        modes = [stat.S_IMODE(path.stat().st_mode) for path in sorted(store.path.parent.iterdir())]
-        store.path.chmod(0o640)
-        create(store)
-    finally:
-        os.umask(before)
-    assert modes == [0o600, 0o600]
-    assert stat.S_IMODE(store.path.stat().st_mode) == 0o640
+def test_changes_are_recorded(store: KeyStore, storage: Storage) -> None:
+    """Once each; what changes nothing is not."""
+    key = create(store)
+    store.rotate(key.key.id, DAY, None)
+    store.revoke(key.key.id)
+    assert store.revoke(key.key.id) is None
+    with pytest.raises(ApiKeysError):
+        store.rotate(key.key.id, DAY, None)
+    actions = [Action.CREATE_KEY, Action.ROTATE_KEY, Action.REVOKE_KEY]
+    assert storage.entries() == [AuditEntry(ACTOR, action, key.key.id) for action in actions]
 
 
-def test_a_link_stays(tmp_path: Path) -> None:
-    """A link to the file is followed, and the file that it leads to is replaced."""
-    real, link = tmp_path / "real" / "keys.json", tmp_path / "keys.json"
-    real.parent.mkdir()
-    link.symlink_to(real)
-    key = create(KeyStore(link))
-    assert link.is_symlink()
-    assert read_keys(real).keys == (key.record,)
+class ContestedStorage:
+    """Another change comes before each one, so that it is made twice; only the last attempt counts."""
+
+    name = "contested"
+
+    def __init__(self, storage: KeyStorage, contest: Callable[[], object]) -> None:
+        self._storage, self._contest = storage, contest
+
+    def read(self) -> tuple[KeyRecord, ...]:
+        """See KeyStorage."""
+        return self._storage.read()
+
+    def change(self, change: ChangeKeys, entry: AuditEntry) -> None:
+        """See KeyStorage."""
+        change(self.read())
+        self._contest()
+        self._storage.change(change, entry)
 
 
-def test_a_command_that_hangs_does_not_block_others_forever(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change waits for the lock of another one, and gives up after a time."""
-    create(store)
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
-    with store.path.with_name("keys.json.lock").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ApiKeysError, match="another command"):
-            create(store)
-    assert len(store.read()) == 1
-    create(store)
-
-
-def test_a_file_that_could_not_be_read_is_not_written(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key too many is refused, and the file stays readable."""
-    create(store)
-    before = store.path.read_bytes()
-    monkeypatch.setattr(key_file, "FILE_BYTES_MAX", len(before) + 100)
-    with pytest.raises(ApiKeysError, match="larger than 8 MiB"):
-        create(store)
-    assert store.path.read_bytes() == before
-
-
-def test_files_made_by_root_belong_to_the_service(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New files get the owner of their folder, and a replaced one keeps its own, as far as that is permitted."""
-    given: list[tuple[int, int]] = []
-
-    def give(_descriptor: int, owner: int, group: int) -> None:
-        given.append((owner, group))
-        raise PermissionError
-
-    store.path.parent.mkdir()
-    monkeypatch.setattr(os, "fchown", give)
-    create(store)
-    create(store)
-    assert given == [(os.getuid(), store.path.parent.stat().st_gid)] * 3
-
-
-def test_a_disk_that_fails_leaves_the_keys(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the new file cannot be synced, the old one stays, and nothing is left beside it."""
-    create(store)
-    before = store.path.read_bytes()
-
-    def fail(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        create(store)
-    assert store.path.read_bytes() == before
-    assert sorted(path.name for path in store.path.parent.iterdir()) == ["keys.json", "keys.json.lock"]
+def test_the_last_attempt_counts(store: KeyStore, storage: Storage) -> None:
+    """A key that is returned is the one that is stored, and what another command has changed is kept."""
+    old = create(store)
+    contested = KeyStore(ContestedStorage(storage.storage, lambda: create(store)), ACTOR)
+    new = contested.rotate(old.key.id, DAY, None)
+    assert accepted(store, old, new) == [True, True]
+    assert accepted(store, create(contested)) == [True]
+    assert len(store.read()) == 4
+    revoked = KeyStore(ContestedStorage(storage.storage, lambda: store.revoke(old.key.id)), ACTOR)
+    assert revoked.revoke(old.key.id) is None
+    with pytest.raises(ApiKeysError, match="revoked"):
+        revoked.rotate(old.key.id, DAY, None)

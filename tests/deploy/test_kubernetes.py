@@ -24,7 +24,6 @@ from tests.support.kubernetes_objects import (
 )
 from tests.support.paths import ROOT
 
-KSERVE = ["kserve.yaml", "kserve-replicas.yaml"]
 WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kubernetes-replicas.yaml"]
 
 
@@ -86,25 +85,21 @@ def test_pods_have_keys_from_a_secret(name: str) -> None:
     check_keys((objects.get("StatefulSet") or objects["Deployment"])["spec"]["template"]["spec"], "softstep-keys")
 
 
-@pytest.mark.parametrize("name", KSERVE)
-def test_kserve_leaves_authorization_to_the_platform(name: str) -> None:
+def test_kserve_leaves_authorization_to_the_platform() -> None:
     """The runtime has no keys, so it starts only because it is open."""
-    (container,) = by_kind(documents(DEPLOY / name))["ServingRuntime"]["spec"]["containers"]
+    (container,) = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]["containers"]
     settings = settings_of(container)
     assert settings.open
     assert settings.keys_file is None
 
 
-@pytest.mark.parametrize("name", KSERVE)
-def test_kserve_has_the_protocols_of_both_ports(name: str) -> None:
+def test_kserve_has_the_protocols_of_both_ports() -> None:
     """The runtime names v1 and v2 over HTTP, and v2 over gRPC, and has the ports of the settings."""
-    spec = by_kind(documents(DEPLOY / name))["ServingRuntime"]["spec"]
+    spec = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]
     (container,) = spec["containers"]
     settings = settings_of(container)
     assert spec["protocolVersions"] == ["v1", "v2", "grpc-v2"]
     assert [port["containerPort"] for port in container["ports"]] == [settings.port, settings.grpc_port]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["port"] == settings.port
 
 
 def test_compose_has_keys_in_its_data_volume() -> None:

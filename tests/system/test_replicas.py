@@ -13,7 +13,7 @@ import pytest
 from service.store.log.postgres_schema import create_schema
 from tests.support.learning_client import IRIS, metadata, post
 from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
-from tests.support.processes import children, is_running, sum_counter
+from tests.support.processes import children, is_running
 from tests.support.running_service import Service, serving, start
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import SECONDS, wait_until
@@ -125,6 +125,8 @@ def test_a_start_without_database_is_not_ready(
             **{name: value for name, value in os.environ.items() if not name.startswith(("SOFTSTEP_", "AIP_"))},
             "SOFTSTEP_PORT": "0", "SOFTSTEP_DRAIN_SECONDS": "0", "SOFTSTEP_LOG": through, "SOFTSTEP_LOG_COPIES": "1",
             "SOFTSTEP_LOG_SECONDS": "1", "SOFTSTEP_SERVE_UNLEARNED": str(unlearned),
+            # With a file of keys of its own, which there is not, the service is open without asking the log for keys.
+            "SOFTSTEP_KEYS_FILE": str(tmp_path / "keys.json"),
         }  # fmt: skip
         log = tmp_path / "log"
         with log.open("w") as errors:
@@ -179,7 +181,6 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             relay.target = ("127.0.0.1", standby.port)
             relay.mend()
             wait_until(lambda: metadata(service, "iris")["learner"]["state"] == "held", SECONDS)
-            assert sum_counter(service.url, "softstep_learn_held") == 1
             assert predict(service)["seq"] == 26
             assert ready(service) == 200
             body = {"id": "kept", "instances": [IRIS], "labels": [1]}
@@ -192,7 +193,6 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             assert "softstep_log_forks_total 1.0\n" in httpx.get(f"{service.url}/metrics").text
             learned = weights_at(service, 28)
             assert metadata(service, "iris")["learner"]["state"] == "following"
-            assert sum_counter(service.url, "softstep_learn_held") == 0
             with replica(iris_models, tmp_path / "b", through) as other:
                 assert weights_at(other, 28) == learned != lost
 

@@ -114,7 +114,8 @@ def test_a_lost_database_changes_nothing(
     """Calls get 503 with Retry-After, predictions go on, and a start uses the list that was followed last."""
     with TcpRelay(("127.0.0.1", postgres_server.port)).running() as relay:
         through = postgres_server.address(address.rpartition("/")[2], port=relay.port)
-        more = {"SOFTSTEP_LOG_SECONDS": 1, "SOFTSTEP_SERVE_UNLEARNED": "true"}
+        more: dict[str, object] = {"SOFTSTEP_LOG_SECONDS": 1, "SOFTSTEP_SERVE_UNLEARNED": "true"}
+        more["SOFTSTEP_KEYS_FILE"] = tmp_path / "keys.json"  # missing: open without asking the log for keys
         with replica(two_models, tmp_path / "a", through, **more) as service:
             relay.cut()
             for do in ("unload", "load"):

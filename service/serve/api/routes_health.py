@@ -94,5 +94,4 @@ async def _learning(context: Context) -> Learning:
 
 def _at(standing: dict[str, Any]) -> dict[str, Any]:
     learner = standing["learner"]
-    state = learner["state"]
-    return {"stalled": state == "stalled", "held": state == "held", "refolded": learner.get("refolded")}
+    return {"stalled": learner["state"] == "stalled", "refolded": learner.get("refolded")}

@@ -1,6 +1,7 @@
 """Decide who sent a request, by the key or JWT in its head, and whether they may make it.
 
     no keys file yet, no other source of identities, not closed    everybody may do everything
+    the same, and a shared log was not asked yet for keys           every call is refused
     otherwise                                                       each call needs a key or JWT with its scope
 
 A service that others reach is closed from the start (access/exposure.py), and every service once a worker has read
@@ -27,7 +28,7 @@ from service.access.principal import ANYONE, Principal
 from service.access.scopes import Scope
 from service.errors import ApiKeysError, KeyInvalidError, KeyMissingError, ModelNotPermittedError, ScopeMissingError
 from service.log_events import logger
-from service.process.shared_memory import SharedCell
+from service.process.shared_memory import SharedCell, SharedMemory
 from service.serve.authorization.certificate_scopes import CertificateScopes
 from service.serve.responses import RequestHead
 from service.settings import Settings
@@ -54,6 +55,7 @@ class Authorizer:
         jwts: Finds the principals of JWTs; None if no issuer is set.
         certificates: What clients may do by their certificates, or None.
         closed: Whether a key is required even while there is no file.
+        unknown: Whether it is unknown if there are keys; None if it is known.
 
     Attributes:
         on_change: Called when what was decided before no longer holds.
@@ -70,6 +72,7 @@ class Authorizer:
         certificates: CertificateScopes | None = None,
         *,
         closed: bool = False,
+        unknown: SharedCell | None = None,
     ) -> None:
         self.on_change: Final[list[OnChange]] = []
         self.on_expiry: Final[list[OnExpiry]] = []
@@ -78,6 +81,8 @@ class Authorizer:
         self._certificates: Final = certificates
         self._state: FileState | None = None
         self._table: KeyTable | None = KeyTable() if closed else None
+        self._unknown: Final = unknown
+        self._awaits_log = unknown is not None and bool(unknown.get())
         self._remembered: dict[bytes, Principal] = {}
         self._remembered_bytes = 0
         self._next_end = inf
@@ -94,7 +99,12 @@ class Authorizer:
     @property
     def is_open(self) -> bool:
         """Whether everybody may do everything."""
-        return self._table is None and self._jwts is None and self._certificates is None
+        return not self.has_identities and not self._awaits_log
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether callers are known: by keys, JWTs or certificates."""
+        return self._table is not None or self._jwts is not None or self._certificates is not None
 
     def authorize(self, head: RequestHead, scope: Scope, model: str | None = None) -> Principal:
         """Return who sent a request.
@@ -181,7 +191,9 @@ class Authorizer:
 
     def forget_expired(self) -> None:
         """Forget what has expired, or everything if the issuer of JWTs has other keys; this reads no disk."""
-        if self._jwts is not None and self._jwts.has_changed():
+        has_answered = self._awaits_log and self._unknown is not None and not self._unknown.get()
+        if has_answered or (self._jwts is not None and self._jwts.has_changed()):
+            self._awaits_log &= not has_answered
             self.forget()
             return
         now = time.time()
@@ -211,7 +223,7 @@ class Authorizer:
 
 
 def make_authorizer(
-    settings: Settings, certificates: CertificateScopes | None, actor_key: bytes, keyed: SharedCell
+    settings: Settings, certificates: CertificateScopes | None, actor_key: bytes, memory: SharedMemory
 ) -> Authorizer:
     """Make the authorizer of a worker. Once it has keys, workers that start later are closed, even without a file.
 
@@ -219,15 +231,15 @@ def make_authorizer(
         settings: Where keys and JWTs come from.
         certificates: What clients may do by their certificates, or None.
         actor_key: The key of the names of actors.
-        keyed: Whether a worker has read keys.
+        memory: Says whether a worker has read keys, and whether it is unknown if there are some.
     """
     jwts = make_jwt_verifier(settings, actor_key)
-    closed = bool(keyed.get()) or not may_be_open(settings)
-    authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=closed)
+    closed = bool(memory.keyed.get()) or not may_be_open(settings)
+    authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=closed, unknown=memory.keys_unknown)
 
     def note_keys() -> None:
-        if not authorizer.is_open:
-            keyed.set(1)
+        if authorizer.has_identities:
+            memory.keyed.set(1)
 
     authorizer.on_change.append(note_keys)
     note_keys()

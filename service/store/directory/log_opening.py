@@ -6,6 +6,7 @@ from typing import Any, Final
 from service.optional_packages import resolve_optional
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
+from service.store.log.facts_opening import COPIES, POSTGRES_EXTRA
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.log_connection import Generation
 from service.store.log.sqlite import SqliteLog
@@ -13,9 +14,6 @@ from service.store.log.sqlite import SqliteLog
 # Imported only where it is used, because its driver is not part of every installation.
 POSTGRES_END: Final = "service.store.log.postgres_migration:PostgresEnd"
 POSTGRES_LOG: Final = "service.store.log.postgres:PostgresLog"
-POSTGRES_EXTRA: Final = "postgres"
-# The numbers of copies by the values of the setting; None if PostgreSQL does not know of them.
-COPIES: Final = {"1": 1, "2": 2, "external": None}
 
 
 def open_log(settings: Settings, data: DataDirectory, faults: Generation | None = None) -> FeedbackLog:

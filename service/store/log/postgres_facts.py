@@ -10,7 +10,8 @@ has the version that was read. So no lock waits for Python, whatever the size of
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import orjson
@@ -29,14 +30,15 @@ VALUE_SECONDS: Final = 2 * FACT_BYTES_MAX / BYTES_PER_SECOND
 # Changes of one fact at the same moment, after which a change is given up.
 ATTEMPTS_MAX: Final = 100
 
+# Of a value. One that is too short, which no release has written, has a version all the same.
+VERSION: Final = rb"substr(substr(value, 1, 8) || '\xffffffffffffffff'::bytea, 1, 8)"
 SELECT_CHANGED: Final = b"""
-SELECT facts.name, substr(value, 1, 8), substr(value, 9, $3::bigint::integer)
+SELECT facts.name, %(version)b, substr(value, 9, $3::bigint::integer)
 FROM unnest($1::bytea[], $2::bytea[]) AS known(name, version)
-JOIN facts ON facts.name = convert_from(known.name, 'UTF8')
-WHERE substr(value, 1, 8) <> version
-"""
-REPLACE_FACT: Final = b"UPDATE facts SET value = $2::bytea WHERE name = $1::text AND substr(value, 1, 8) = $3::bytea"
-LOCK_FACT: Final = b"SELECT FROM facts WHERE name = $1::text AND substr(value, 1, 8) = $2::bytea FOR NO KEY UPDATE"
+JOIN facts ON facts.name = convert_from(known.name, 'UTF8') WHERE %(version)b <> version
+""" % {b"version": VERSION}
+REPLACE_FACT: Final = b"UPDATE facts SET value = $2::bytea WHERE name = $1::text AND %b = $3::bytea" % VERSION
+LOCK_FACT: Final = b"SELECT FROM facts WHERE name = $1::text AND %b = $2::bytea FOR NO KEY UPDATE" % VERSION
 INSERT_NOTE: Final = b"INSERT INTO audit(entry) VALUES($1::bytea)"
 SELECT_NOTES: Final = b"""
 SELECT number, (extract(epoch FROM time) * 1000)::bigint, entry FROM audit WHERE number > $1::bigint
@@ -53,6 +55,25 @@ SELECT_REPLICAS: Final = Statement(
     b"SELECT name, extract(epoch FROM clock_timestamp() - seen)::double precision, reached::text FROM replicas "
     b"ORDER BY name"
 )
+
+
+@contextmanager
+def connect_facts(address: str, copies: int | None, seconds: float) -> Iterator["PostgresFacts"]:
+    """Open facts with a connection of their own, until the end of the block.
+
+    Args:
+        address: The URI of the database; it may hold a password.
+        copies: As for `PostgresLog`.
+        seconds: The deadline of each call.
+
+    Raises:
+        LogUnsafeError: The address cannot be parsed.
+    """
+    connection = PostgresConnection(address, copies, seconds)
+    try:
+        yield PostgresFacts(connection)
+    finally:
+        connection.close()
 
 
 class PostgresFacts:

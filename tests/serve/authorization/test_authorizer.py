@@ -20,9 +20,11 @@ from service.errors import (
     ModelNotPermittedError,
     ScopeMissingError,
 )
+from service.process.shared_memory import SharedMemory
 from service.serve.authorization import authorizer as module
-from service.serve.authorization.authorizer import Authorizer
+from service.serve.authorization.authorizer import Authorizer, make_authorizer
 from service.serve.responses import RequestHead
+from service.settings import Settings
 from tests.support.api_keys import add_key
 from tests.support.jwt_issuer import AUDIENCE, ISSUER, issuer_key, key_set
 
@@ -62,6 +64,53 @@ def test_a_closed_service_needs_keys_before_there_is_a_file(tmp_path: Path) -> N
     key = add_key(path)
     refresh(authorizer)
     assert authorizer.authorize(with_key(key), Scope.ADMIN)
+
+
+def test_every_call_is_refused_before_the_log_was_asked(tmp_path: Path) -> None:
+    """A worker is closed until it is known that there are no keys; keys that appear close it for good."""
+    memory = SharedMemory(1, 8)
+    memory.keys_unknown.set(1)
+    settings = Settings(data=tmp_path)
+    authorizer, other = (make_authorizer(settings, None, bytes(32), memory) for _ in range(2))
+    forgotten: list[None] = []
+    authorizer.on_change.append(lambda: forgotten.append(None))
+    for _ in range(2):
+        refresh(authorizer)
+        assert not authorizer.is_open
+        with pytest.raises(KeyMissingError):
+            authorizer.authorize(RequestHead(), Scope.PREDICT)
+        with pytest.raises(KeyInvalidError):
+            authorizer.authorize(with_key(make_key().text), Scope.PREDICT)
+    assert not memory.keyed.get()
+    memory.keys_unknown.set(0)
+    authorizer.forget_expired()
+    assert authorizer.is_open
+    assert len(forgotten) == 1
+    authorizer.forget_expired()
+    assert len(forgotten) == 1
+    key = add_key(settings.keys_path)
+    for one in (authorizer, other):
+        refresh(one)
+        assert one.authorize(with_key(key), Scope.ADMIN).actor == f"key:{key[9:17]}"
+    assert memory.keyed.get()
+    settings.keys_path.unlink()
+    other.forget_expired()
+    later = make_authorizer(settings, None, bytes(32), memory)
+    assert [one.is_open for one in (authorizer, other, later)] == [False] * 3
+
+
+def test_a_copy_counts_before_the_log_was_asked(tmp_path: Path) -> None:
+    """Its keys are accepted, and no answer of the log opens the service."""
+    memory = SharedMemory(1, 8)
+    memory.keys_unknown.set(1)
+    settings = Settings(data=tmp_path)
+    key = add_key(settings.keys_path)
+    authorizer = make_authorizer(settings, None, bytes(32), memory)
+    assert authorizer.authorize(with_key(key), Scope.ADMIN)
+    assert memory.keyed.get()
+    memory.keys_unknown.set(0)
+    authorizer.forget_expired()
+    assert not authorizer.is_open
 
 
 def test_scopes_and_models_are_enforced(tmp_path: Path) -> None:

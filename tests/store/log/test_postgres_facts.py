@@ -83,3 +83,21 @@ def test_damaged_keys_are_refused(log: PostgresLog, tmp_path: Path) -> None:
     log.facts.read_or_add("token_key", b"not keys")
     with pytest.raises(KeyFileError):
         read_or_share_keys(tmp_path / "keys", log.facts)
+
+
+@pytest.mark.parametrize("value", [b"", b"\0", b"seven b", bytes(7), b"eight by", b"what other programs write"])
+def test_a_value_of_another_program_can_be_read_and_changed(
+    log: PostgresLog, postgres_server: PostgresCluster, shared_address: str, value: bytes
+) -> None:
+    """It has a version too, so it is read once."""
+    name = shared_address.rpartition("/")[2]
+    postgres_server.execute(
+        "INSERT INTO facts VALUES ('foreign', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        value, database=name,
+    )  # fmt: skip
+    ((version, found),) = log.facts.read_changed({"foreign": 0}).values()
+    assert version != 0
+    assert found == value[8:]
+    assert log.facts.read_changed({"foreign": version}) == {}
+    assert log.facts.change("foreign", lambda before: None if before == value[8:] else b"wrong") is None
+    assert log.facts.change("foreign", lambda before: (before or b"") + b"!") == value[8:] + b"!"
