@@ -1,4 +1,5 @@
-# Softstep's image: the locked packages, the service and its compiled kernels in one virtual environment, and no tools.
+# Softstep's image: the locked packages, the service and its compiled kernels in one virtual environment, and no tools. The
+# packages are those of the extras `postgres` and `grpc` too: a log in PostgreSQL, and gRPC on the port SOFTSTEP_GRPC_PORT.
 # It listens on every address, so it starts only with API keys or SOFTSTEP_OPEN=true: else it exits with 2.
 # SOFTSTEP_MODELS and SOFTSTEP_DATA keep their defaults, `models` and `data`, which from / are /models and /data.
 
@@ -36,7 +37,8 @@ RUN install --directory --owner=10001 --group=10001 /data
 ENV PATH=/opt/softstep/bin:$PATH PYTHONDONTWRITEBYTECODE=1 SOFTSTEP_HOST=0.0.0.0
 WORKDIR /
 USER 10001:10001
-EXPOSE 8000
+# HTTP, and gRPC where the files of deploy/ and compose set SOFTSTEP_GRPC_PORT.
+EXPOSE 8000 9000
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["softstep", "health"]
 # SageMaker runs `docker run IMAGE serve`, which is the same as the default.

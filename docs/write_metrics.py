@@ -25,7 +25,7 @@ In a service [with keys](security.md) Prometheus needs a key with the scope `pre
 metrics name every model. `SOFTSTEP_METRICS_ACCESS=open` lets everybody read them.
 
 [deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alert rules;
-[operations](operations.md#alerts) has what to do at each.
+[alerts](alerts.md) has what to do at each.
 [deploy/grafana/dashboard.json](../deploy/grafana/dashboard.json) is a dashboard for Grafana.
 
 This page is written by `docs/write_metrics.py` from `service/serve/metrics/metric_table.py`.

@@ -35,7 +35,7 @@ from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -94,7 +94,9 @@ class LearnerProcess:
             self._wakeup.clear()
             try:
                 is_busy = self._learn_all(time.monotonic())
+                self._cells[LOG_LOST] = 0
             except (LogError, OSError) as error:
+                self._cells[LOG_LOST] = 1
                 if self._pauses.is_due(str(error)):
                     logger.exception("learner_paused")
                 self._write_folded()

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 CASES = Path(__file__).parent / "alert_cases.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
-OPERATIONS = ROOT / "docs" / "operations.md"
+PAGE = ROOT / "docs" / "alerts.md"
 # What Grafana puts in the place of its variables.
 VARIABLES = {"$__rate_interval": "1m", "$instance": ".*", "$model": ".*"}
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -156,9 +156,9 @@ def test_queries_name_existing_metrics() -> None:
 
 
 def test_alerts_say_what_to_do() -> None:
-    """Every alert links to a section of its name in docs/operations.md, and every section belongs to an alert."""
-    titles = re.findall(r"^### (Softstep\w+)$", OPERATIONS.read_text(), re.MULTILINE)
+    """Every alert links to a section of its name in docs/alerts.md, and every section belongs to an alert."""
+    titles = re.findall(r"^## (Softstep\w+)$", PAGE.read_text(), re.MULTILINE)
     assert sorted(titles) == sorted(rules())
     for name, rule in rules().items():
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}

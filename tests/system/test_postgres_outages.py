@@ -10,7 +10,7 @@ import pytest
 
 from service.store.log.postgres_schema import create_schema
 from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
-from tests.support.processes import CLIENT, ROW, predict
+from tests.support.processes import CLIENT, ROW, predict, sum_counter
 from tests.support.running_service import Service, serving
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
@@ -91,6 +91,11 @@ def lose_standby(rig: Rig) -> None:
     rig.stream.cut()
 
 
+def reads_log(rig: Rig) -> bool:
+    """Return whether the last look of the learner at the log succeeded, as a metric has it."""
+    return sum_counter(rig.service.url, "softstep_log_readable") == 1
+
+
 def end(rig: Rig) -> None:
     """End each outage."""
     rig.stream.mend()
@@ -105,7 +110,7 @@ def test_predictions_go_on_and_feedback_comes_back(rig: Rig, outage: Callable[[R
     """In an outage predictions are answered, feedback gets 503 with Retry-After, and readiness stays.
 
     Without the standby too: what is stored on one server alone is neither acknowledged nor learned. Afterwards the same
-    ids are stored once, and the service learns them.
+    ids are stored once, and the service learns them. A metric says whether the learner can read the log.
     """
     name = outage.__name__
     before = rig.teach_until_stored(f"{name} before")
@@ -118,9 +123,10 @@ def test_predictions_go_on_and_feedback_comes_back(rig: Rig, outage: Callable[[R
             assert int(refused.headers["retry-after"]) >= 1
             assert rig.served_seq() == before
             assert CLIENT.get(f"{rig.service.url}/readyz").status_code == 200
+        wait_until(lambda: reads_log(rig) == (outage is lose_standby), SECONDS)
     finally:
         end(rig)
     seqs = [rig.teach_until_stored(f"{name} {number}") for number in range(3)]
     assert sorted(seqs) == [before + 1, before + 2, before + 3]
     assert [rig.teach_until_stored(f"{name} {number}") for number in range(3)] == seqs
-    wait_until(lambda: rig.served_seq() == before + 3, SECONDS)
+    wait_until(lambda: rig.served_seq() == before + 3 and reads_log(rig), SECONDS)

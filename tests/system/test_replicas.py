@@ -13,7 +13,7 @@ import pytest
 from service.store.log.postgres_schema import create_schema
 from tests.support.learning_client import IRIS, metadata, post
 from tests.support.postgres_servers import PostgresCluster, require_postgres, running_pair
-from tests.support.processes import children, is_running
+from tests.support.processes import children, is_running, sum_counter
 from tests.support.running_service import Service, serving, start
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import SECONDS, wait_until
@@ -181,6 +181,7 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             relay.target = ("127.0.0.1", standby.port)
             relay.mend()
             wait_until(lambda: metadata(service, "iris")["learner"]["state"] == "held", SECONDS)
+            assert sum_counter(service.url, "softstep_learn_held") == 1
             assert predict(service)["seq"] == 26
             assert ready(service) == 200
             body = {"id": "kept", "instances": [IRIS], "labels": [1]}
@@ -193,6 +194,7 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             assert "softstep_log_forks_total 1.0\n" in httpx.get(f"{service.url}/metrics").text
             learned = weights_at(service, 28)
             assert metadata(service, "iris")["learner"]["state"] == "following"
+            assert sum_counter(service.url, "softstep_learn_held") == 0
             with replica(iris_models, tmp_path / "b", through) as other:
                 assert weights_at(other, 28) == learned != lost
 

@@ -94,4 +94,5 @@ async def _learning(context: Context) -> Learning:
 
 def _at(standing: dict[str, Any]) -> dict[str, Any]:
     learner = standing["learner"]
-    return {"stalled": learner["state"] == "stalled", "refolded": learner.get("refolded")}
+    state = learner["state"]
+    return {"stalled": state == "stalled", "held": state == "held", "refolded": learner.get("refolded")}

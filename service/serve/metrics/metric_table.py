@@ -46,6 +46,9 @@ SERVICE: Final = {
     "softstep_learning": MetricSpec(
         "gauge", FLAG, "1 if feedback is stored, 0 if the data directory cannot be used; absent if learning is off."
     ),
+    "softstep_log_readable": MetricSpec(
+        "gauge", FLAG, "0 if the learner's last look at the feedback log failed, else 1; absent if learning is off."
+    ),
     "softstep_log_forks_total": MetricSpec(
         "counter",
         "forks",
@@ -163,6 +166,7 @@ LEARNING: Final = {
         ),
         ("published_seconds", "seconds", "Time when the served weights were published, in seconds since 1970."),
         ("stalled", FLAG, "1 if an event stops the fold, else 0."),
+        ("held", FLAG, "1 if learning is held, for the reason in the model's metadata; else 0."),
         ("refolded", "fraction", "Completed fraction of a refold."),
     )
 }

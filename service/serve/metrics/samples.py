@@ -110,6 +110,7 @@ def _service(sources: MetricSources) -> Iterator[Sample]:
     yield Sample("softstep_models_readable", sources.models_readable)
     if settings.learn:
         yield Sample("softstep_learning", sources.data is not None)
+        yield Sample("softstep_log_readable", not memory.is_log_lost)
         yield Sample("softstep_log_forks_total", memory.log_forks)
         yield Sample("softstep_states_diverged_total", memory.divergences)
     yield Sample("softstep_connections", memory.sum_over_workers(CONNECTIONS))
