@@ -41,6 +41,7 @@ def test_every_setting_is_in_one_group(script: ModuleType) -> None:
         "deploy/kubernetes-stateless.yaml",
         "deploy/kubernetes-replicas.yaml",
         "deploy/kserve.yaml",
+        "deploy/kserve-replicas.yaml",
         "deploy/helm/softstep/values.yaml",
         "deploy/helm/softstep/templates/workload.yaml",
         "deploy/helm/softstep/templates/_helpers.tpl",

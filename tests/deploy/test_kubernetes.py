@@ -24,6 +24,7 @@ from tests.support.kubernetes_objects import (
 )
 from tests.support.paths import ROOT
 
+KSERVE = ["kserve.yaml", "kserve-replicas.yaml"]
 WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kubernetes-replicas.yaml"]
 
 
@@ -85,21 +86,25 @@ def test_pods_have_keys_from_a_secret(name: str) -> None:
     check_keys((objects.get("StatefulSet") or objects["Deployment"])["spec"]["template"]["spec"], "softstep-keys")
 
 
-def test_kserve_leaves_authorization_to_the_platform() -> None:
+@pytest.mark.parametrize("name", KSERVE)
+def test_kserve_leaves_authorization_to_the_platform(name: str) -> None:
     """The runtime has no keys, so it starts only because it is open."""
-    (container,) = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]["containers"]
+    (container,) = by_kind(documents(DEPLOY / name))["ServingRuntime"]["spec"]["containers"]
     settings = settings_of(container)
     assert settings.open
     assert settings.keys_file is None
 
 
-def test_kserve_has_the_protocols_of_both_ports() -> None:
+@pytest.mark.parametrize("name", KSERVE)
+def test_kserve_has_the_protocols_of_both_ports(name: str) -> None:
     """The runtime names v1 and v2 over HTTP, and v2 over gRPC, and has the ports of the settings."""
-    spec = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]
+    spec = by_kind(documents(DEPLOY / name))["ServingRuntime"]["spec"]
     (container,) = spec["containers"]
     settings = settings_of(container)
     assert spec["protocolVersions"] == ["v1", "v2", "grpc-v2"]
     assert [port["containerPort"] for port in container["ports"]] == [settings.port, settings.grpc_port]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == settings.port
 
 
 def test_compose_has_keys_in_its_data_volume() -> None:

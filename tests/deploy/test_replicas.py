@@ -19,6 +19,10 @@ from tests.support.kubernetes_objects import (
     settings_of,
 )
 
+TOKEN_KEY = {
+    "name": "SOFTSTEP_TOKEN_KEY",
+    "valueFrom": {"secretKeyRef": {"name": "softstep-token-key", "key": "token-key", "optional": True}},
+}
 ADDRESS = {"name": "SOFTSTEP_LOG", "valueFrom": {"secretKeyRef": {"name": "softstep-log-app", "key": "uri"}}}
 
 
@@ -45,6 +49,43 @@ def test_replicas_learn_from_one_log_and_keep_only_a_cache() -> None:
             workload["template"]["metadata"]["labels"].items()
         )
         check_keys(pod, "softstep-keys")
+
+
+def test_kserve_runs_replicas_of_the_same_log() -> None:
+    """Its pods keep only a cache; the budget, the spread and the autoscaler are for the pods that KServe makes."""
+    objects = by_kind(documents(DEPLOY / "kserve-replicas.yaml"))
+    replicas = by_kind(documents(DEPLOY / "kubernetes-replicas.yaml"))
+    assert objects["Job"] == replicas["Job"]
+    (container,) = objects["ServingRuntime"]["spec"]["containers"]
+    settings = settings_of(container)
+    assert settings.learn
+    assert settings.log_copies == "2"
+    assert ADDRESS in container["env"]
+    assert objects["ServingRuntime"]["spec"]["annotations"]["prometheus.kserve.io/port"] == str(settings.port)
+    service = objects["InferenceService"]
+    predictor = service["spec"]["predictor"]
+    assert predictor["model"]["runtime"] == objects["ServingRuntime"]["metadata"]["name"]
+    assert predictor["model"]["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert predictor["volumes"] == [{"name": "data", "emptyDir": {"sizeLimit": "10Gi"}}]
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+    scaler, wanted = (each["HorizontalPodAutoscaler"]["spec"] for each in (objects, replicas))
+    name = service["metadata"]["name"]
+    assert scaler == {**wanted, "scaleTargetRef": {**wanted["scaleTargetRef"], "name": f"{name}-predictor"}}
+    selector = {"matchLabels": {"serving.kserve.io/inferenceservice": name}}
+    assert objects["PodDisruptionBudget"]["spec"] == {"maxUnavailable": 1, "selector": selector}
+    assert predictor["topologySpreadConstraints"][0]["labelSelector"] == selector
+    assert predictor["minReplicas"] == scaler["minReplicas"]
+
+
+def test_replicas_have_the_key_of_tokens_of_a_secret() -> None:
+    """The plain files take it if the Secret exists; the chart is told its name."""
+    for name, kind in (("kubernetes-replicas.yaml", "Deployment"), ("kserve-replicas.yaml", "ServingRuntime")):
+        spec = by_kind(documents(DEPLOY / name))[kind]["spec"]
+        (container,) = spec["template"]["spec"]["containers"] if kind == "Deployment" else spec["containers"]
+        assert TOKEN_KEY in container["env"]
+    rendered = render(**REPLICAS, tokenKeySecret="softstep-token-key")["Deployment"]["spec"]["template"]["spec"]
+    (variable,) = [each for each in rendered["containers"][0]["env"] if each["name"] == TOKEN_KEY["name"]]
+    assert variable["valueFrom"]["secretKeyRef"] == {"name": "softstep-token-key", "key": "token-key"}
 
 
 def test_tables_are_made_by_a_job_that_serves_nothing() -> None:

@@ -24,6 +24,7 @@ FILES = [
     "kubernetes-stateless.yaml",
     "kubernetes-replicas.yaml",
     "kserve.yaml",
+    "kserve-replicas.yaml",
     "postgres-cluster.yaml",
     "prometheus/service-monitor.yaml",
 ]
