@@ -16,6 +16,7 @@ however much there is to fold, and it is tried again after a failure while the l
                 "state"      null, or the state as base_state.py describes it
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ from service.store.states.snapshots import Snapshot, read_snapshot
 from service.store.states.state_folder import list_seqs
 
 
+class LaterReleaseError(ArtifactError):
+    """A later release has taken over the stream, so this one cannot fold what follows."""
+
+
 def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
     """Return the version of the fold that continued a stream until now.
 
@@ -44,14 +49,14 @@ def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -
     begun = fold_version_of(artifact, stream.genesis)
     if begun is None:
         raise ArtifactError("the stream was begun with another artifact or by a later release")
-    refuse_later_fold(lineage)
+    refuse_later_fold(lineage.bases)
     return max([begun, *(base.fold for base in lineage.bases)])
 
 
-def refuse_later_fold(lineage: Lineage) -> None:
-    """Raise ArtifactError if a later release has taken over the stream: this one cannot fold what follows."""
-    if any(base.fold > FOLD_VERSION for base in lineage.bases):
-        raise ArtifactError("a later release has taken over the stream; serve it with that release")
+def refuse_later_fold(changes: Iterable[LineageChange]) -> None:
+    """Raise LaterReleaseError if one of the changes is the BASE of a later release."""
+    if any(change.fold > FOLD_VERSION for change in changes):
+        raise LaterReleaseError("a later release has taken over the stream; serve it with that release")
 
 
 def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints: Path, now_ms: int) -> int | None:

@@ -35,6 +35,8 @@ from service.store.states.state_folder import list_seqs
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that may change what was folded before.
 REVISIONS: Final = frozenset((Kind.CORRECT, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
+# Events that are not folded with those before them. A release that cannot fold what follows a BASE stops there.
+BOUNDARIES: Final = REVISIONS | {Kind.BASE}
 # Events whose state the fold may move to, past one that cannot be folded.
 DETOURS: Final = frozenset((Kind.CORRECT, Kind.ROLLBACK))
 
@@ -144,7 +146,7 @@ class Follower:
         if events[0].kind in REVISIONS:
             self._apply_removal(events[0])
             return []
-        run = list(takewhile(lambda event: event.kind not in REVISIONS, events))
+        run = [events[0], *takewhile(lambda event: event.kind not in BOUNDARIES, events[1:])]
         self._add_changes(run)
         return self._fold_run(run)
 
@@ -188,11 +190,11 @@ class Follower:
     def _add_changes(self, events: list[Event]) -> bool:
         """Add the admin events to the lineage; return whether any was new."""
         known = self.lineage.changes[-1].seq if self.lineage.changes else 0
-        new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
-        for event in new:
-            self.lineage.add(lineage_change(event))
-        refuse_later_fold(self.lineage)
-        return bool(new)
+        changes = [lineage_change(event) for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
+        refuse_later_fold(changes)
+        for change in changes:
+            self.lineage.add(change)
+        return bool(changes)
 
     def _apply_removal(self, event: Event) -> None:
         """Move past an event that may remove others; refold if the state or the history contains what it removes."""

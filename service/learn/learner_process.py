@@ -13,26 +13,26 @@ predictions and feedback continue, and `softstep skip` makes the fold leave the 
 import select
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from service.chain_errors import BaseForgottenError, LogForkedError
-from service.errors import LogDamagedError, LogError, SoftstepError
+from service.errors import LogError, SoftstepError
 from service.learn.catch_up import CatchUp
 from service.learn.divergences import Divergences
 from service.learn.facts_thread import following_facts
 from service.learn.failure_tracker import FailureTracker
 from service.learn.first_bases import FirstBases
+from service.learn.fold_upgrade import LaterReleaseError
 from service.learn.log_erasure import LogErasure
 from service.learn.log_watch import POLL_SECONDS, LogWatch
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
 from service.learn.replica_list import ReplicaList
-from service.learn.retry_delay import RetryDelay
 from service.learn.state_exchange import StateDivergedError
-from service.learn.stream_learner import StreamLearner, report_held
+from service.learn.stream_delays import StreamDelays
+from service.learn.stream_learner import StreamLearner
 from service.log_events import logger
 from service.log_limit import LineLimit
 from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
@@ -76,12 +76,12 @@ class LearnerProcess:
         self._has_listed_streams = False
         self._unread: set[int] = set()  # streams that may have events which were not read
         self._watch: Final = LogWatch(is_shared=self._log.is_shared)
-        self._catch_up: Final = CatchUp(self._log)
+        self._catch_up: Final = CatchUp(self._log, self._data)
         self._learners: dict[int, StreamLearner] = {}
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
         self._divergences: Final = Divergences(memory)
         self._replicas: Final = ReplicaList(self._log)
-        self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
+        self._delays: Final = StreamDelays(self._data, self._failures, self._divergences)
         self._is_stopping = False
 
     def _open_log(self) -> FeedbackLog:
@@ -105,7 +105,7 @@ class LearnerProcess:
             if not is_busy:
                 self._wait()
         for number, learner in self._learners.items():
-            with self._delay_on_failure(self._streams[number]):
+            with self._delays.delay_on_failure(self._streams[number], self._learners):
                 learner.publisher.write_checkpoint_if_due(idle=True)
         self._log.close()
 
@@ -118,8 +118,8 @@ class LearnerProcess:
         self._look(now)
         is_busy = False
         for number, stream in self._streams.items():
-            if self._delays[number].due <= now:
-                with self._delay_on_failure(stream):
+            if self._delays.is_due(number, now):
+                with self._delays.delay_on_failure(stream, self._learners):
                     is_busy |= self._learn(stream)
         self._replicas.exchange(now, self._learners)
         if self._log.is_shared and not self._memory.is_caught_up:
@@ -147,8 +147,7 @@ class LearnerProcess:
         self._watch.note_look(now, has_events=bool(moved))
 
     def _note_progress(self) -> None:
-        held = [number for number, delay in self._delays.items() if delay.reason is not None]
-        if self._catch_up.is_done(self._streams.keys(), self._learners, held):
+        if self._catch_up.is_done(self._streams, self._learners, self._delays):
             self._cells[CAUGHT_UP] = 1
             self._notify_workers()
 
@@ -159,11 +158,9 @@ class LearnerProcess:
     def _list_streams(self) -> None:
         """Look up which streams exist, and drop the learners of those that were purged."""
         self._streams = {stream.number: stream for stream in self._log.list_streams()}
-        for number in self._delays.keys() - self._streams.keys():
-            del self._delays[number]
+        for number in self._delays.drop_others(self._streams):
             self._learners.pop(number, None)
             self._forked.pop(number, None)
-            self._divergences.drop(number)
 
     def _learn(self, stream: Stream) -> bool:
         """Fold one batch of a stream and write what is due; return whether more may wait."""
@@ -179,6 +176,9 @@ class LearnerProcess:
             except BaseForgottenError:
                 del self._learners[number]
                 return True
+            except LaterReleaseError:
+                self._learners.pop(number).write_last(self._workers)
+                raise
             except LogError:
                 if not learner.is_whole:
                     del self._learners[number]
@@ -222,57 +222,10 @@ class LearnerProcess:
         self._unread.add(stream.number)
         return learner
 
-    @contextmanager
-    def _delay_on_failure(self, stream: Stream) -> Iterator[None]:
-        """Delay a stream if its learning fails.
-
-        Raises:
-            LogError: The log, which all streams share, cannot be used now.
-        """
-        delay = self._delays[stream.number]
-        try:
-            yield
-        except LogDamagedError as error:
-            self._delay(stream, str(error))
-        except LogError:
-            raise
-        except StateDivergedError as error:
-            logger.event("state_diverged", model=stream.model, version=stream.version, seq=error.seq)
-            self._delay(stream, str(error), self._divergences.record(stream.number, error, time.monotonic()))
-        except OSError as error:
-            self._delay(stream, f"disk error: {error.strerror}")
-        except SoftstepError as error:
-            self._delay(stream, str(error))
-        except Exception:
-            logger.exception("learning_failed", model=stream.model, version=stream.version)
-            self._failures.record_failure()
-            self._delay(stream, "the fold failed; the service's log has the traceback")
-        else:
-            if delay.reason is not None:
-                logger.event("learning_continues", model=stream.model, version=stream.version)
-            delay.record_success()
-        finally:
-            self._failures.discard_batch()
-
-    def _delay(self, stream: Stream, reason: str, due: float = 0.0) -> None:
-        """Delay a stream, at least until it is due, log the reason once, and write it to the status."""
-        delay, now = self._delays[stream.number], time.monotonic()
-        if reason != delay.reason:
-            logger.event("learning_held", model=stream.model, version=stream.version, reason=reason)
-        delay.record_failure(reason, now)
-        delay.due = max(delay.due, due)
-        learner = self._learners.get(stream.number)
-        with suppress(OSError):  # the status is on the disk that may have failed
-            if learner is None:
-                report_held(self._data.stream_folder(stream.model, stream.version), reason)
-            else:
-                learner.publisher.report_status(now, {"state": "held", "reason": reason})
-
     def _wait(self) -> None:
         """Wait for a notification, or until something is due."""
         now = time.monotonic()
-        retries = [delay.due - now for delay in self._delays.values() if delay.due > now]
-        active = [learner for number, learner in self._learners.items() if self._delays[number].due <= now]
+        active = [learner for number, learner in self._learners.items() if self._delays.is_due(number, now)]
         pauses = [pause for learner in active if (pause := learner.publisher.seconds_until_due(now)) is not None]
         soon = [pause for pause in pauses if 0 < pause <= PUBLISH_SECONDS]
         if soon:
@@ -281,7 +234,7 @@ class LearnerProcess:
             time.sleep(min(soon))
             return
         is_awaited = self._memory.sum_over_workers(SEQ_WAITERS) > 0
-        pause = min([self._watch.seconds_until_look(now, is_awaited=is_awaited), *retries, *pauses])
+        pause = min([self._watch.seconds_until_look(now, is_awaited=is_awaited), *self._delays.pauses(now), *pauses])
         if not self._has_listed_streams:  # the notification may be about a new stream
             pause = max(0.0, min(pause, self._streams_due - now))
         select.select([self._wakeup.fd], [], [], pause)

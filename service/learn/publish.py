@@ -99,11 +99,11 @@ class Publisher:
 
     def is_due(self, now: float) -> bool:
         """Return whether there is a new state to serve, and the pause is over."""
-        return self._has_new_state and now >= self._publish_due
+        return self.has_new_state and now >= self._publish_due
 
     def seconds_until_due(self, now: float) -> float | None:
         """Return the seconds until a snapshot or report is due if no event comes; None if there is nothing to write."""
-        due = [self._publish_due] if self._has_new_state else []
+        due = [self._publish_due] if self.has_new_state else []
         due += [self._report_due] if self._has_new_history else []
         return max(0.0, min(due) - now) if due else None
 
@@ -113,7 +113,8 @@ class Publisher:
         return self._published_seq
 
     @property
-    def _has_new_state(self) -> bool:
+    def has_new_state(self) -> bool:
+        """Whether there is a state to serve that is not published."""
         follower = self._follower
         return follower.seq > 0 and follower.seq != self._published_seq and not follower.is_refolding
 

@@ -156,15 +156,28 @@ class StreamLearner:
         now = time.monotonic()
         self._compare_states()
         if self.publisher.is_due(now):
-            self.publisher.publish_snapshot(now, time.process_time, is_behind=self._is_behind)
-            for worker in workers:
-                worker.notify()
+            self._publish(now, workers)
         self.publisher.write_report_if_due(now, time.process_time)
         self.publisher.write_checkpoint_if_due(idle=self.publisher.checkpoints.is_idle(now - self._last_fold))
         if self.publisher.needs_erasure and self.follower.epoch not in self._erasing:
             self._erase_forgotten()
         self._note_erased()
         self.publisher.report_status(now, self._trouble)
+
+    def write_last(self, workers: Sequence[Wakeup]) -> None:
+        """Publish what is folded, and write it to a checkpoint: this release cannot fold the next event.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        if self.publisher.has_new_state:
+            self._publish(time.monotonic(), workers)
+        self.publisher.write_checkpoint_if_due(idle=True)
+
+    def _publish(self, now: float, workers: Sequence[Wakeup]) -> None:
+        self.publisher.publish_snapshot(now, time.process_time, is_behind=self._is_behind)
+        for worker in workers:
+            worker.notify()
 
     def _compare_states(self) -> None:
         is_compared = self._exchange.compare()

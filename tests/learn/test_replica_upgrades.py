@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.fold_upgrade import take_over
+from service.learn.fold_upgrade import LaterReleaseError, take_over
 from service.learn.follow import Follower
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Kind, Stream
-from tests.support.history_machine import contents_hash, restore_fold_version, set_fold_version
+from service.store.states.state_folder import list_seqs
+from service.store.states.status import read_status
+from tests.support.history_machine import contents_hash, fold_by_definition, restore_fold_version, set_fold_version
 from tests.support.memory_streams import N, feedback
 from tests.support.model_artifacts import make_artifact
+from tests.support.shared_log_rig import SharedLogRig
 from tests.support.shared_memory_log import SharedMemoryLog
 
 EVENTS = 12
@@ -37,6 +40,12 @@ def shared() -> tuple[Artifact, SharedMemoryLog, Stream]:
     stream = log.open_stream("m", 1, compute_genesis(artifact, 1), 3)
     log.append([feedback(stream, number) for number in range(EVENTS)])
     return artifact, log, stream
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedLogRig:
+    """A learner of the old release."""
+    return SharedLogRig(tmp_path, monkeypatch)
 
 
 def catch_up(follower: Follower) -> None:
@@ -97,3 +106,61 @@ def test_replicas_that_take_over_at_one_moment_write_one_base(
     assert take_over(stream, artifact, log, follower.folder.checkpoints, 0) == EVENTS
     assert nested == [EVENTS]
     assert kinds(log, stream) == [Kind.BASE]
+
+
+def test_an_older_follower_folds_what_it_reads_before_the_base(
+    shared: tuple[Artifact, SharedMemoryLog, Stream], tmp_path: Path
+) -> None:
+    artifact, log, stream = shared
+    old = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    expected = contents_hash(fold_by_definition(artifact, log, stream.number, EVENTS))
+    set_fold_version(2)
+    assert take_over(stream, artifact, log, tmp_path / "none", 0) == 0
+    log.append([feedback(stream, EVENTS)])
+    set_fold_version(1)
+    old.fold_batch(old.read_next(100))
+    with pytest.raises(LaterReleaseError):
+        old.fold_batch(old.read_next(100))
+    assert old.seq == EVENTS
+    assert contents_hash(old.fold) == expected
+
+
+def test_an_older_replica_publishes_what_came_before_the_base(rig: SharedLogRig) -> None:
+    """It folds the events that it reads with the BASE, publishes them, and stays ready; a later start keeps that."""
+    rig.append(rig.stream, 0, EVENTS)
+    rig.learn(lambda: rig.is_published(EVENTS))
+    rig.append(rig.stream, EVENTS, EVENTS + 9)
+    take_over_elsewhere(rig)
+    rig.append(rig.stream, EVENTS + 9, EVENTS + 12)
+    check_held(rig)
+    assert rig.is_published(EVENTS + 9)
+    again = SharedLogRig(rig.path, rig.monkeypatch, rig.log)
+    check_held(again)
+    assert again.is_published(EVENTS + 9)
+
+
+def test_an_older_replica_without_a_state_is_not_ready(rig: SharedLogRig) -> None:
+    """It could serve the model as it was trained alone, while those of the later release serve what was learned."""
+    rig.append(rig.stream, 0, EVENTS)
+    take_over_elsewhere(rig)
+    check_held(rig)
+    assert not rig.memory.is_caught_up
+    assert list_seqs(rig.folder.snapshots) == []
+    set_fold_version(2)
+    upgraded = SharedLogRig(rig.path, rig.monkeypatch, rig.log)
+    upgraded.learn(lambda: upgraded.is_published(EVENTS + 1))
+
+
+def check_held(rig: SharedLogRig) -> None:
+    """Check that an older replica holds the stream because of the later release."""
+    rig.learn(lambda: read_status(rig.folder.path).get("state") == "held")
+    rig.look()
+    assert "a later release has taken over" in read_status(rig.folder.path)["reason"]
+
+
+def take_over_elsewhere(rig: SharedLogRig) -> None:
+    """Let another replica, of the release with fold 2, take over the stream."""
+    set_fold_version(2)
+    artifact = make_artifact("softmax", N, ["a", "b", "c"])
+    assert take_over(rig.stream, artifact, rig.log, rig.folder.path / "none", 0) is not None
+    set_fold_version(1)

@@ -24,19 +24,26 @@ EVENTS = 8
 
 
 class SharedLogRig:
-    """A learner's process that a test drives, and the log, memory and folder of its one stream."""
+    """A learner's process that a test drives, and the log, memory and folder of its one stream.
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Args:
+        path: The data directory.
+        monkeypatch: Names the log to the process.
+        log: A log that another process has had; by default a new one with a stream without events.
+
+    Attributes:
+        path, monkeypatch: As given.
+    """
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, log: SharedMemoryLog | None = None) -> None:
+        self.path, self.monkeypatch = path, monkeypatch
         monkeypatch.setattr(state_exchange, "SHARED_EVENTS", EVENTS)
-        artifact, memory, self.stream = memory_stream(0)
-        self.log = SharedMemoryLog()
-        self.log.restore(memory.save())
-        assert self.log.files is not None
-        self.log.files.bind_artifact(self.stream.number, list(encode_artifact(artifact).values()))
+        self.log = begin_log() if log is None else log
+        (self.stream,) = self.log.list_streams()
         monkeypatch.setattr(learner_process, "open_log", lambda *_: self.log)
         self.memory = SharedMemory(1, 4)
         self.folder = DataDirectory(path).stream_folder("m", 1)
-        self.folder.path.mkdir(parents=True)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self.process = LearnerProcess(Settings(data=path, models=path), self.memory, Wakeup(), [])
 
     @property
@@ -64,3 +71,12 @@ class SharedLogRig:
 
     def append(self, stream: Stream, first: int, last: int) -> None:
         self.log.append([feedback(stream, number) for number in range(first, last)])
+
+
+def begin_log() -> SharedMemoryLog:
+    """Return a shared log with a stream without events, and the artifact of it."""
+    artifact, memory, stream = memory_stream(0)
+    log = SharedMemoryLog()
+    log.restore(memory.save())
+    log.files.bind_artifact(stream.number, list(encode_artifact(artifact).values()))
+    return log

@@ -79,6 +79,11 @@ FAULTS = (
         "many services lose the server", "go on", "503 until each is connected again",
         "each tries again after a pause, longer each time and in part random", CASES,
     ),
+    (
+        "a later release with another fold takes over", "go on, from the last state",
+        "accepted, up to the limit of lag", "older services are held until they are upgraded",
+        "`tests/system/test_two_releases.py`",
+    ),
 )  # fmt: skip
 TABLE = make_table(("fault", "predictions", "feedback", "afterwards", "tested"), FAULTS)
 
