@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_argument("--models", type=Path, help="directory of models/<name>/<version>/")
     options.add_argument("--data", type=Path, help="data directory: the log and what was learned")
     options.add_argument("--log", metavar="ADDRESS", help="address of a feedback log in PostgreSQL: postgresql://…")
-    options.add_argument("--role", help="what this replica of a log in PostgreSQL does: all or learner")
+    options.add_argument("--role", help="what this replica of a log in PostgreSQL does: all, worker or learner")
     options.add_argument("--host", help="address to listen on")
     options.add_argument("--port", type=int, help="port to listen on")
     options.add_argument("--workers", type=int, help="number of worker processes")

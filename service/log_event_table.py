@@ -85,8 +85,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "jwks_not_read": LogEvent(
         WARNING,
         "the key set of the issuer of JWTs cannot be used: {reason}",
-        "The key set cannot be read; the keys that were read before stay. Once for each reason in each worker, until "
-        "it can be read again.",
+        "The key set cannot be read; the keys that were read before stay. Once for each reason in each worker.",
     ),
     "audit_not_written": LogEvent(
         ERROR,
@@ -96,8 +95,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "files_reread": LogEvent(
         INFO,
         "{files}: read again",
-        "The certificate, its key, the client CA or the certificate subjects have changed, or the service received "
-        "SIGHUP; in each worker.",
+        "A file of TLS or the certificate subjects have changed, or the service received SIGHUP; in each worker.",
     ),
     "files_not_reread": LogEvent(
         WARNING,
@@ -130,6 +128,9 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "SOFTSTEP_DISK_RESERVE_BYTES ({reserve_bytes}), so feedback gets 503; free space, use a larger disk or lower "
         "the setting",
         "The disk is smaller or fuller than the reserve; once, at the start.",
+    ),
+    "snapshots_not_sent": LogEvent(
+        WARNING, "workers get no snapshots: {reason}", "An earlier release made the tables: run `softstep migrate`."
     ),
     "log_upgraded": LogEvent(
         INFO,
@@ -257,7 +258,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     # Learning
     "learner_paused": LogEvent(
         ERROR,
-        "the learner pauses: it cannot use the feedback log",
+        "the learner, or the receiver of a worker, pauses: it cannot use the feedback log",
         "The feedback log cannot be read, and is tried again: at once, then once a minute for each reason.",
     ),
     "learning_failed": LogEvent(
@@ -274,8 +275,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "log_forked": LogEvent(
         WARNING,
         "{model}/{version}: the log has another event {seq} than this service had learned, and is learned again",
-        "PostgreSQL has failed over to a server without some events, which were never acknowledged. The events that it "
-        "has in their place are folded.",
+        "PostgreSQL has failed over to a server without some events, which were not acknowledged; others are folded.",
     ),
     "state_diverged": LogEvent(
         ERROR,

@@ -167,10 +167,10 @@ class ServingSettings(BaseSettings):
         description="Servers of PostgreSQL that have an event before it is acknowledged. `2`: feedback is refused "
         "unless the database waits for a standby. `1`: a single server. `external`: copied by the storage below it.",
     )
-    role: Literal["all", "learner"] = Field(
+    role: Literal["all", "worker", "learner"] = Field(
         "all",
         description="What this replica of a log in PostgreSQL does. `learner`: it folds events, and answers health and "
-        "metrics alone. `all`: it answers all calls, too.",
+        "metrics alone. `worker`: it answers calls, and serves what learners have folded. `all`: both.",
     )
     serve_unlearned: bool = Field(
         False,
@@ -276,8 +276,6 @@ class ServingSettings(BaseSettings):
     @model_validator(mode="after")
     def _require_shared_log(self) -> Self:
         if self.role != "all" and (self.log is None or not self.learn):
-            message = (
-                "SOFTSTEP_ROLE: a learner needs a log in PostgreSQL; set SOFTSTEP_LOG, and leave SOFTSTEP_LEARN on"
-            )
+            message = "a worker or a learner needs a log in PostgreSQL; set SOFTSTEP_LOG, and leave SOFTSTEP_LEARN on"
             raise PydanticCustomError("role_without_log", message)
         return self

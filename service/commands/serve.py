@@ -23,6 +23,7 @@ from service.errors import (
     TlsFileError,
 )
 from service.learn.learner_process import run_learner
+from service.learn.receiver_process import run_receiver
 from service.learn.shared_unload_list import SharedUnloadList
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
@@ -122,7 +123,8 @@ def _serve(settings: Settings, data: DataDirectory | None, *, keys_unknown: bool
         wakeups = tuple(Wakeup() for _ in range(settings.workers))
         links = worker.WorkerLinks(data, TokenKeys(keys), Wakeup(), wakeups)
         _begin_unload_list(settings, data, memory)
-        learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
+        run = run_receiver if settings.role == "worker" else run_learner
+        learner = partial(run, settings, memory, links.learner_wakeup, links.worker_wakeups)
     run_worker = partial(worker.run, settings, memory, links, actor_key_of(keys[0]))
     Supervisor(settings, memory, listeners, run_worker, LoadRequests().apply_line, learner).run()
     return 0

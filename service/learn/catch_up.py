@@ -1,16 +1,11 @@
 """Find out when a replica serves what its shared log had at the start: it is ready then."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
 from service.errors import StreamGoneError
-from service.learn.stream_delays import StreamDelays
-from service.learn.stream_learner import StreamLearner
-from service.store.directory.data_directory import DataDirectory
-from service.store.log.events import Stream
 from service.store.log.feedback_log import FeedbackLog
-from service.store.states.state_folder import list_seqs
 
 
 class CatchUp:
@@ -18,26 +13,19 @@ class CatchUp:
 
     Args:
         log: The log.
-        data: The data directory.
     """
 
-    def __init__(self, log: FeedbackLog, data: DataDirectory) -> None:
+    def __init__(self, log: FeedbackLog) -> None:
         self._log: Final = log
-        self._data: Final = data
         self._targets: dict[int, int] | None = None
 
-    def is_done(
-        self, streams: Mapping[int, Stream], learners: Mapping[int, StreamLearner], delays: StreamDelays
-    ) -> bool:
+    def is_done(self, streams: Collection[int], published: Mapping[int, int], halted: Collection[int]) -> bool:
         """Return whether all is published. Once this was true, do not call it again.
 
-        A stream whose learning is held or stalled counts, because other replicas have no more of it. One that a later
-        release has taken over counts only if a state of it is served: replicas of that release have more.
-
         Args:
-            streams: The streams that exist, by number.
-            learners: The learner of each stream, by its number.
-            delays: Those of the streams whose learning is held.
+            streams: The numbers of the streams that exist.
+            published: The seq of the last snapshot of each stream that has one, by its number.
+            halted: The numbers of the streams that have no more to publish, because they cannot be folded further.
 
         Raises:
             LogError: The log cannot be used now.
@@ -48,15 +36,7 @@ class CatchUp:
                 with suppress(StreamGoneError):
                     targets[number] = self._log.stream_state(number).seq
             self._targets = targets
-        held = delays.held
         for number, seq in list(self._targets.items()):
-            stream, learner = streams.get(number), learners.get(number)
-            is_published = learner is not None and (learner.publisher.published_seq >= seq or learner.is_stalled)
-            if stream is None or seq == 0 or is_published or (number in held and self._is_last(stream, delays)):
+            if seq <= published.get(number, 0) or number in halted or number not in streams:
                 del self._targets[number]
         return not self._targets
-
-    def _is_last(self, stream: Stream, delays: StreamDelays) -> bool:
-        """Return whether no more can be served of a stream whose learning is held."""
-        is_served = bool(list_seqs(self._data.stream_folder(stream.model, stream.version).snapshots))
-        return is_served or stream.number not in delays.taken_over

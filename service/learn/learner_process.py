@@ -19,7 +19,6 @@ from typing import Final
 
 from service.chain_errors import BaseForgottenError, LogForkedError
 from service.errors import LogError, SoftstepError
-from service.learn.catch_up import CatchUp
 from service.learn.divergences import Divergences
 from service.learn.facts_thread import following_facts
 from service.learn.failure_tracker import FailureTracker
@@ -29,13 +28,13 @@ from service.learn.log_erasure import LogErasure
 from service.learn.log_watch import POLL_SECONDS, LogWatch
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import PUBLISH_SECONDS
-from service.learn.replica_list import ReplicaList
+from service.learn.replica_exchange import ReplicaExchange
 from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_delays import StreamDelays
 from service.learn.stream_learner import StreamLearner
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -76,11 +75,10 @@ class LearnerProcess:
         self._has_listed_streams = False
         self._unread: set[int] = set()  # streams that may have events which were not read
         self._watch: Final = LogWatch(is_shared=self._log.is_shared)
-        self._catch_up: Final = CatchUp(self._log, self._data)
         self._learners: dict[int, StreamLearner] = {}
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
         self._divergences: Final = Divergences(memory)
-        self._replicas: Final = ReplicaList(self._log)
+        self._replicas: Final = ReplicaExchange(self._log, self._data, settings.role, memory)
         self._delays: Final = StreamDelays(self._data, self._failures, self._divergences)
         self._is_stopping = False
 
@@ -121,9 +119,8 @@ class LearnerProcess:
             if self._delays.is_due(number, now):
                 with self._delays.delay_on_failure(stream, self._learners):
                     is_busy |= self._learn(stream)
-        self._replicas.exchange(now, self._learners)
-        if self._log.is_shared and not self._memory.is_caught_up:
-            self._note_progress()
+        if self._replicas.exchange(now, self._streams, self._learners, self._delays):
+            self._notify_workers()
         return is_busy
 
     def _write_folded(self) -> None:
@@ -145,11 +142,6 @@ class LearnerProcess:
             self._streams_due = now + (SHARED_STREAMS_SECONDS if self._log.is_shared else STREAMS_SECONDS)
             self._unread &= self._streams.keys()
         self._watch.note_look(now, has_events=bool(moved))
-
-    def _note_progress(self) -> None:
-        if self._catch_up.is_done(self._streams, self._learners, self._delays):
-            self._cells[CAUGHT_UP] = 1
-            self._notify_workers()
 
     def _notify_workers(self) -> None:
         for worker in self._workers:

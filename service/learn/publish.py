@@ -28,7 +28,7 @@ from service.store.log.events import SEQ_MAX
 from service.store.states.checkpoints import thin_checkpoints
 from service.store.states.report import write_report
 from service.store.states.snapshots import write_snapshot
-from service.store.states.state_folder import delete_states, list_seqs
+from service.store.states.state_folder import SNAPSHOTS_KEPT, delete_states, list_seqs
 from service.store.states.status import read_status, write_status
 
 # Shortest pause between two snapshots, and its length in multiples of the time that the last one took.
@@ -37,7 +37,6 @@ PUBLISH_PAUSE: Final = 25
 # The same for a sparse model while no event waits to be folded. Its snapshots are large, and a longer pause would save
 # time that the fold does not need. With 2, workers read so many of them that events are served later.
 CAUGHT_UP_PAUSE: Final = 3
-SNAPSHOTS_KEPT: Final = 3
 STATUS_SECONDS: Final = 0.25
 # The same as for snapshots; a report is for people.
 REPORT_SECONDS: Final = 0.5

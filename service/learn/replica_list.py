@@ -1,20 +1,37 @@
-"""Tell the other replicas of a shared log what this one has erased, and find out what they have."""
+"""Tell the other replicas of a shared log what this one has erased, and find out what they have and do."""
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from service.errors import LogError
-from service.learn.stream_learner import StreamLearner
+from service.process.shared_memory import LEARNERS
 from service.store.log.events import SEQ_MAX
 from service.store.log.feedback_log import FeedbackLog
+from service.store.log.shared_facts import Replica
 
 # Between two reports.
 REPORT_SECONDS: Final = 1.0
 # A replica that has not reported for so long is not running; it erases what was forgotten when it starts again.
 LIVE_SECONDS: Final = 15.0
+WORKER: Final = "worker"
+Learners = Sequence[Replica] | None
+
+
+class ErasableStream(Protocol):
+    """The files of one stream in this replica.
+
+    Attributes:
+        erased_elsewhere: The number of FORGET events whose rows are in no file of any other replica.
+    """
+
+    erased_elsewhere: int
+
+    @property
+    def erased_epoch(self) -> int:
+        """The number of FORGET events whose rows are in no file of this replica."""
 
 
 class ReplicaList:
@@ -22,34 +39,52 @@ class ReplicaList:
 
     Args:
         log: The log.
+        role: The role of this replica.
+        cells: The cells of the learner's slot, where the number of learners is noted.
+
+    Attributes:
+        learners: The other replicas that fold events and run now; None until the first exchange.
+        has_workers: Whether a replica runs that takes what learners have folded.
     """
 
-    def __init__(self, log: FeedbackLog) -> None:
+    def __init__(self, log: FeedbackLog, role: str, cells: memoryview) -> None:
         self._facts: Final = log.facts
+        self._role: Final = role
+        self._cells: Final = cells
         # The same name again after a crash of the learner: its parent is the one of before.
         self._name: Final = f"{socket.gethostname()}-{os.getppid()}"
         self._due = 0.0
+        self.learners: Learners = None
+        self.has_workers = False
 
-    def exchange(self, now: float, learners: Mapping[int, StreamLearner]) -> None:
-        """Report what the learners of this replica have erased, and tell them what the others have, if that is due.
+    def is_due(self, now: float) -> bool:
+        """Return whether to call `exchange` at a time, in seconds of a monotonic clock."""
+        return self._facts is not None and now >= self._due
+
+    def exchange(self, now: float, streams: Mapping[int, ErasableStream], halted: Iterable[int] = ()) -> None:
+        """Report what this replica has erased, and tell its streams what the others have.
 
         Args:
-            now: The time, in seconds of a monotonic clock.
-            learners: The learner of each stream, by its number.
+            now: The time.
+            streams: Each stream, by its number.
+            halted: The numbers of the streams that cannot be folded further now.
         """
-        if self._facts is None or now < self._due:
+        if self._facts is None:
             return
         self._due = now + REPORT_SECONDS
         with suppress(LogError):  # what is known of the others stays
-            erased = {number: learner.publisher.erased_epoch for number, learner in learners.items()}
-            self._facts.report_replica(self._name, erased)
+            erased = {number: stream.erased_epoch for number, stream in streams.items()}
+            self._facts.report_replica(self._name, erased, self._role, halted)
             others = [
                 replica
                 for replica in self._facts.list_replicas()
                 if replica.name != self._name and replica.seconds < LIVE_SECONDS
             ]
-            for number, learner in learners.items():
-                if others:
-                    learner.publisher.erased_elsewhere = min(replica.erased.get(number, 0) for replica in others)
-                else:
-                    learner.publisher.erased_elsewhere = SEQ_MAX
+            self.learners = [replica for replica in others if replica.role != WORKER]
+            self.has_workers = any(replica.role == WORKER for replica in others)
+            self._cells[LEARNERS] = len(self.learners) + (self._role != WORKER)
+            if self._role == WORKER and not self.learners:
+                return  # learners alone erase from the log
+            for number, stream in streams.items():
+                epochs = [replica.erased.get(number, 0) for replica in others]
+                stream.erased_elsewhere = min(epochs, default=SEQ_MAX)

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from service.errors import LogUnavailableError, OutcomeUnknownError, SoftstepError
+from service.errors import LogUnavailableError, LogUnsafeError, OutcomeUnknownError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import check_taken_over, take_over
 from service.learn.follow import Follower
@@ -204,6 +205,9 @@ class StreamLearner:
         try:
             if self._log.states is not None:
                 self._log.states.drop_before(self.stream.number, epoch)
+            if self._log.snapshots is not None:
+                with suppress(LogUnsafeError):  # an earlier release made the tables
+                    self._log.snapshots.drop_before(self.stream.number, epoch)
             self._erasing[epoch] = self._erasure.request()
         except (LogUnavailableError, OutcomeUnknownError) as error:  # a long read, which concerns this stream alone
             raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error

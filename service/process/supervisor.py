@@ -41,6 +41,8 @@ LEARNER_SECONDS: Final = 1.5
 UNREADY_LEARNER_SECONDS: Final = 0.5
 HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 READ_BYTES: Final = 4096
+# Of the child beside the workers.
+PROCESS_NAMES: Final = {"learner": "softstep-learn", "receiver": "softstep-recv"}
 
 WorkerMain = Callable[[int, Sequence[socket.socket], int], None]
 """Runs a worker until SIGTERM, given its slot, the listening sockets and the pipe to the parent."""
@@ -182,13 +184,15 @@ class Supervisor:
         logger.event("child_started", child=self._name(slot), pid=process)
 
     def _name(self, slot: int) -> str:
-        return f"worker {slot}" if slot < self._memory.workers else "learner"
+        if slot < self._memory.workers:
+            return f"worker {slot}"
+        return "receiver" if self._settings.role == "worker" else "learner"
 
     def _run_child(self, slot: int, parent: int) -> NoReturn:
         """Run a worker or the learner in a forked process, and exit; never return into the parent's code."""
         code = 1
         try:
-            name_process(f"softstep-{'worker' if slot < self._memory.workers else 'learn'}")
+            name_process(PROCESS_NAMES.get(self._name(slot), "softstep-worker"))
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

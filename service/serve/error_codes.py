@@ -112,7 +112,8 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "not_in_role": ErrorCode(
         421,
-        "This replica has a role without this call: a learner answers health and metrics alone.",
+        "This replica has a role without this call: a learner answers health and metrics alone, and a worker folds no "
+        "past states.",
         "to a replica of another role",
     ),
     "invalid_token": ErrorCode(422, "A feedback token was altered, or another model or service issued it.", "no"),

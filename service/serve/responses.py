@@ -149,8 +149,7 @@ def sentence(reason: SoftstepError) -> str:
 # A request that is refused because there are too many; the same in every protocol.
 OVERLOADED: Final = refusal(overloaded(), V1)
 # A call that another role has.
-NOT_IN_ROLE: Final = refusal(
-    NotInRoleError("This replica has a role without this call; send it to a replica of another role."), V1
-)
+NO_CALL: Final = "This replica has a role without this call; send it to a replica of another role."
+NOT_IN_ROLE: Final = refusal(NotInRoleError(NO_CALL), V1)
 # An unexpected exception; its traceback is in the log.
 BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")

@@ -98,14 +98,15 @@ def test_rows_are_erased_once_no_replica_has_them(rig: SharedLogRig, monkeypatch
     class Facts:
         """`SharedFacts` of one replica and some others."""
 
-        def report_replica(self, name: str, erased: dict[int, int]) -> None:
+        def report_replica(self, name: str, erased: dict[int, int], role: str, halted: set[int]) -> None:
+            assert (role, halted) == ("all", set())
             reported[name] = erased
 
         def list_replicas(self) -> list[Replica]:
             return [Replica(name, 0.0, erased) for name, erased in reported.items()] + others
 
     # The log in memory has no facts.
-    monkeypatch.setattr(rig.process._replicas, "_facts", Facts())
+    monkeypatch.setattr(rig.process._replicas._replicas, "_facts", Facts())
     monkeypatch.setattr("service.learn.replica_list.REPORT_SECONDS", 0.01)
     number = rig.stream.number
     rig.append(rig.stream, 0, 3)

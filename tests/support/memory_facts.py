@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from service.store.log.shared_facts import FACT_BYTES_MAX, Change, Note, Replica
 
@@ -45,9 +45,11 @@ class MemoryFacts:
         """See SharedFacts."""
         return [note for note in self._notes if note.number > after][:limit]
 
-    def report_replica(self, name: str, erased: Mapping[int, int]) -> None:
+    def report_replica(
+        self, name: str, erased: Mapping[int, int], role: str = "all", halted: Iterable[int] = ()
+    ) -> None:
         """See SharedFacts."""
-        self._replicas[name] = Replica(name, 0.0, dict(erased))
+        self._replicas[name] = Replica(name, 0.0, dict(erased), role, frozenset(halted))
 
     def list_replicas(self) -> list[Replica]:
         """See SharedFacts."""

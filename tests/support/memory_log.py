@@ -30,6 +30,7 @@ from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Row, StreamHead, duplicate_of
 from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import ReadFiles, SharedFiles
+from service.store.log.shared_snapshots import SharedSnapshots
 from service.store.log.shared_states import SharedStates
 
 
@@ -53,6 +54,7 @@ class MemoryLog:
     files: SharedFiles | None = None
     states: SharedStates | None = None
     facts: SharedFacts | None = None
+    snapshots: SharedSnapshots | None = None
 
     def __init__(self, token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self._token_bytes = token_bytes

@@ -7,6 +7,7 @@ from typing import ClassVar
 from service.store.log.shared_states import ComparedState
 from tests.support.memory_facts import MemoryFacts
 from tests.support.memory_log import MemoryLog
+from tests.support.memory_snapshots import MemorySnapshots
 
 
 class MemoryFiles:
@@ -74,3 +75,4 @@ class SharedMemoryLog(MemoryLog):
         self.files = files = MemoryFiles()
         self.states = MemoryStates(files)
         self.facts = MemoryFacts()
+        self.snapshots = MemorySnapshots()

@@ -15,9 +15,10 @@ from typing import Final
 from service.access.scopes import Scope
 from service.configuration import log_environment
 from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
+from service.role_errors import NotInRoleError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import HttpResponse, error
+from service.serve.responses import NO_CALL, HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log.feedback_log import FeedbackLog
@@ -80,10 +81,15 @@ class PastStates:
         """Return the state at a seq if it is on disk, or None.
 
         It is folded then, unless another state is being folded for calls of the same scope.
+
+        Raises:
+            NotInRoleError: It is not on disk, and this replica folds nothing.
         """
         folder = self._folder(served)
         snapshot = await asyncio.to_thread(_read_state, folder, seq)
         if snapshot is None:
+            if self._settings.role == "worker":
+                raise NotInRoleError(NO_CALL)
             task = self._replays.get(scope)
             if task is None or task.done():
                 self._replays[scope] = asyncio.create_task(self._replay(served, folder, seq))

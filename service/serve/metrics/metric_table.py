@@ -59,6 +59,9 @@ SERVICE: Final = {
         "states",
         "How often what a model version had learned differed from other replicas; absent if learning is off.",
     ),
+    "softstep_learners": MetricSpec(
+        "gauge", "replicas", "Replicas that fold events, this one included; absent without a log in PostgreSQL."
+    ),
     "softstep_connections": MetricSpec("gauge", "connections", "Open connections."),
     "softstep_connections_limit": MetricSpec("gauge", "connections", "Connections that all workers may hold."),
     "softstep_requests_in_flight": MetricSpec("gauge", "requests", "Requests in progress."),

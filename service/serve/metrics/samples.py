@@ -113,6 +113,8 @@ def _service(sources: MetricSources) -> Iterator[Sample]:
         yield Sample("softstep_log_readable", not memory.is_log_lost)
         yield Sample("softstep_log_forks_total", memory.log_forks)
         yield Sample("softstep_states_diverged_total", memory.divergences)
+    if settings.log is not None:
+        yield Sample("softstep_learners", memory.learners)
     yield Sample("softstep_connections", memory.sum_over_workers(CONNECTIONS))
     yield Sample("softstep_connections_limit", settings.connections_max * memory.workers)
     yield Sample("softstep_requests_in_flight", memory.sum_over_workers(IN_FLIGHT))

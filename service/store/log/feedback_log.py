@@ -17,6 +17,7 @@ from service.store.log.events import Draft, Event, EventLocation, EventPreview, 
 from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import ReadFiles, SharedFiles
+from service.store.log.shared_snapshots import SharedSnapshots
 from service.store.log.shared_states import SharedStates
 
 
@@ -42,6 +43,10 @@ class FeedbackLog(Protocol):
     @property
     def facts(self) -> SharedFacts | None:
         """The facts that they agree on; None if it is not shared."""
+
+    @property
+    def snapshots(self) -> SharedSnapshots | None:
+        """The snapshots that learners pass on; None if it is not shared."""
 
     def begin(self) -> bool:
         """Finish what an interrupted process has left; call it once at a start of the service, before the first fork.

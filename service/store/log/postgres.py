@@ -13,11 +13,11 @@ at once: an append that needs one deletes the event that still has it.
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from service.errors import LogUnavailableError, StreamGoneError
+from service.errors import LogUnavailableError, LogUnsafeError, StreamGoneError
 from service.store.filesystem import sync_file, sync_folder
 from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.log_copy import CopyResult, copy_log
@@ -29,6 +29,7 @@ from service.store.log.postgres_facts import PostgresFacts
 from service.store.log.postgres_files import PostgresFiles
 from service.store.log.postgres_reads import PostgresReads
 from service.store.log.postgres_schema import check_schema
+from service.store.log.postgres_snapshots import PostgresSnapshots
 from service.store.log.postgres_states import PostgresStates
 from service.store.log.postgres_tables import (
     DELETE_FILES,
@@ -41,6 +42,7 @@ from service.store.log.postgres_tables import (
     SELECT_PURGED,
     VACUUM_BLOBS,
     VACUUM_EVENTS,
+    VACUUM_SNAPSHOTS,
     head_of,
     insert_stream,
     position_range,
@@ -90,6 +92,7 @@ class PostgresLog(PostgresReads):
         self.files: Final = PostgresFiles(self._connection)
         self.states: Final = PostgresStates(self._connection, self.files)
         self.facts: Final = PostgresFacts(self._connection)
+        self.snapshots: Final = PostgresSnapshots(self._connection, self.files)
         self._appender = PostgresAppender(self._connection, optimistic=optimistic)
 
     def begin(self) -> bool:
@@ -160,6 +163,8 @@ class PostgresLog(PostgresReads):
             with self._connection.call():
                 deletions = (Statement(sql, (pack_integer(stream),)) for sql in (*DELETE_FILES, DELETE_STREAM))
                 self._connection.commit(BEGIN, *deletions)
+            with suppress(LogUnsafeError):  # an earlier release made the tables
+                self.snapshots.drop_stream(stream)
 
     def tidy(self) -> None:
         """See FeedbackLog; PostgreSQL keeps its files small itself."""
@@ -182,6 +187,8 @@ class PostgresLog(PostgresReads):
             self._connection.run(VACUUM_EVENTS)
         with self._connection.call(VACUUM_SECONDS):
             self._connection.run(VACUUM_BLOBS)
+        with suppress(LogUnsafeError), self._connection.call(VACUUM_SECONDS):
+            self._connection.run(VACUUM_SNAPSHOTS)
 
     def check_file(self) -> None:
         """See FeedbackLog; PostgreSQL checks its files with tools of its own."""

@@ -10,7 +10,7 @@ has the version that was read. So no lock waits for Python, whatever the size of
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -150,9 +150,12 @@ class PostgresFacts:
             rows = self._connection.query(Statement(SELECT_NOTES, (pack_integer(after), pack_integer(limit))))
         return [Note(*row) for row in rows]
 
-    def report_replica(self, name: str, erased: Mapping[int, int]) -> None:
+    def report_replica(
+        self, name: str, erased: Mapping[int, int], role: str = "all", halted: Iterable[int] = ()
+    ) -> None:
         """See SharedFacts."""
-        reached = orjson.dumps({"erased": {str(stream): epoch for stream, epoch in erased.items()}})
+        epochs = {str(stream): epoch for stream, epoch in erased.items()}
+        reached = orjson.dumps({"erased": epochs, "role": role, "halted": sorted(halted)})
         with self._connection.call():
             report = Statement(REPORT_REPLICA, (name.encode(), reached))
             self._connection.run(BEGIN, NO_WAIT, report, DELETE_REPLICAS, COMMIT)
@@ -163,6 +166,9 @@ class PostgresFacts:
             rows = self._connection.query(SELECT_REPLICAS)
         found = []
         for name, seconds, reached in rows:
-            erased = orjson.loads(reached).get("erased", {})
-            found.append(Replica(name, seconds, {int(stream): epoch for stream, epoch in erased.items()}))
+            fields = orjson.loads(reached)
+            erased = {int(stream): epoch for stream, epoch in fields.get("erased", {}).items()}
+            # Those of an earlier release have no role: they fold.
+            role, halted = fields.get("role", "all"), frozenset(fields.get("halted", ()))
+            found.append(Replica(name, seconds, erased, role, halted))
         return found

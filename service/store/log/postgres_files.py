@@ -98,11 +98,16 @@ class PostgresFiles:
         """Return the deadline of a call that sends files."""
         return self._connection.seconds + sum(map(len, files)) / BYTES_PER_SECOND
 
+    @property
+    def seconds_for_parts(self) -> float:
+        """The deadline of a call that receives PARTS_AT_ONCE parts."""
+        return self._connection.seconds + PARTS_AT_ONCE * PART_BYTES / BYTES_PER_SECOND
+
     def _read_parts(self, sha256: bytes) -> Iterator[bytes]:
         first, rows = 0, [(b"",)]
         while rows:
             places = pack_integer(first), pack_integer(first + PARTS_AT_ONCE)
-            with self._connection.call(self._connection.seconds + PARTS_AT_ONCE * PART_BYTES / BYTES_PER_SECOND):
+            with self._connection.call(self.seconds_for_parts):
                 rows = self._connection.query(Statement(SELECT_PARTS, (sha256, *places)))
             yield from (part for (part,) in rows)
             first += PARTS_AT_ONCE

@@ -8,6 +8,8 @@
     blobs     artifacts and checkpoints, in parts                              SHA-256 of the whole, number of the part
     states    of a state the SHA-256 of its checkpoint, which all replicas     stream, seq, hash, epoch, fold
               compare
+    snapshots what learners pass on to replicas that fold nothing, in parts;   stream, file, number of the part
+              not logged, so it is empty after a crash or a failover
     replicas  who serves and learns: when it was seen, and what it has         name
               reached
     facts     the secret of `id_key`, checksummed; the version of the schema;  name
@@ -76,6 +78,18 @@ TABLES: Final = (
       PRIMARY KEY(stream, seq, hash, epoch, fold)
     )
     """,
+    # Each snapshot replaces one, and its parts go to a file beside the table.
+    """
+    CREATE UNLOGGED TABLE IF NOT EXISTS snapshots(
+      stream bigint, file text, part integer, seq bigint, hash bytea, epoch bigint, sha256 bytea NOT NULL, base text,
+      due timestamptz, bytes bytea NOT NULL, PRIMARY KEY(stream, file, part)
+    ) WITH (
+      autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+      toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 1000
+    )
+    """,
+    "ALTER TABLE snapshots ALTER COLUMN bytes SET STORAGE EXTERNAL",
+    "CREATE INDEX IF NOT EXISTS snapshot_heads ON snapshots(stream) WHERE file = '' AND part = 0",
     """
     CREATE TABLE IF NOT EXISTS replicas(
       name text PRIMARY KEY, seen timestamptz NOT NULL DEFAULT now(), reached jsonb NOT NULL DEFAULT '{}'

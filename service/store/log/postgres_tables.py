@@ -134,6 +134,7 @@ SELECT EXISTS(
 # The indexes have no payload, and a table that gets shorter makes every reader wait.
 VACUUM_EVENTS: Final = Statement(b"VACUUM (INDEX_CLEANUP OFF, TRUNCATE OFF) events")
 VACUUM_BLOBS: Final = Statement(b"VACUUM (INDEX_CLEANUP OFF, TRUNCATE OFF) blobs")
+VACUUM_SNAPSHOTS: Final = Statement(b"VACUUM (INDEX_CLEANUP OFF, TRUNCATE OFF) snapshots")
 
 
 def key_of(secret: bytes, name: Name) -> bytes:

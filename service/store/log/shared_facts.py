@@ -10,7 +10,7 @@
 A log in a data directory needs none of this.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 API_KEYS_FACT: Final = "api_keys"
@@ -23,17 +23,21 @@ Change = Callable[[bytes | None], bytes | None]
 
 
 class Replica(NamedTuple):
-    """One machine that learns from a shared log.
+    """One machine that serves or learns from a shared log.
 
     Attributes:
         name: Its name.
         seconds: Since when it was not seen, by the log's clock.
         erased: By the number of each stream, how many FORGET events it has erased the rows of from its files.
+        role: "all", "worker" or "learner", as in settings.py.
+        halted: The numbers of streams that it cannot fold further now.
     """
 
     name: str
     seconds: float
     erased: Mapping[int, int]
+    role: str = "all"
+    halted: frozenset[int] = frozenset()
 
 
 class Note(NamedTuple):
@@ -86,8 +90,10 @@ class SharedFacts(Protocol):
     def read_notes(self, after: int, limit: int) -> list[Note]:
         """Return the notes with the next numbers above `after`, at most `limit`."""
 
-    def report_replica(self, name: str, erased: Mapping[int, int]) -> None:
-        """Note that a replica is there now, and what it has erased."""
+    def report_replica(
+        self, name: str, erased: Mapping[int, int], role: str = "all", halted: Iterable[int] = ()
+    ) -> None:
+        """Note that a replica is there now; the arguments are the attributes of `Replica`."""
 
     def list_replicas(self) -> list[Replica]:
         """Return all replicas that were seen within the last day."""

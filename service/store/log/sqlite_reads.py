@@ -16,6 +16,7 @@ from service.store.log.log_connection import LogConnection
 from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
 from service.store.log.shared_facts import SharedFacts
 from service.store.log.shared_files import SharedFiles
+from service.store.log.shared_snapshots import SharedSnapshots
 from service.store.log.shared_states import SharedStates
 
 
@@ -31,6 +32,7 @@ class SqliteReads:
     files: SharedFiles | None = None
     states: SharedStates | None = None
     facts: SharedFacts | None = None
+    snapshots: SharedSnapshots | None = None
 
     def __init__(self, connection: LogConnection, cache: LogCache) -> None:
         self._connection = connection

@@ -14,6 +14,8 @@ from service.errors import SnapshotError
 from service.store.log.events import Position, Stream
 from service.store.states.snapshots import Snapshot, read_fields, read_snapshot
 
+# Readers open the newest snapshot by its name, so that it stays for a while after the next one.
+SNAPSHOTS_KEPT: Final = 3
 SEQ_NAME: Final = re.compile(r"0|[1-9][0-9]{0,12}")
 
 

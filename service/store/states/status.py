@@ -1,6 +1,6 @@
 """The learner's status of a stream: `<data>/streams/<model>/<version>/status`, a small JSON object.
 
-    state         "following", "refolding", "stalled", "held" or "diverged"
+    state         "following", "refolding", "stalled", "held", "diverged" or, if nothing is folded here, "receiving"
     erased_epoch  the number of FORGET events whose rows are in no file and no log, of no replica
     erased_ms     when this replica erased rows last, in milliseconds since 1970; absent before
     target, refolded    while refolding: the seq to reach, and the share of the way that is done

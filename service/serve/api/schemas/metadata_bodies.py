@@ -130,10 +130,11 @@ class ProgressiveValidation(ResponseModel):
 class LearnerStatus(ResponseModel):
     """The state of the learner for a model's feedback."""
 
-    state: Literal["following", "refolding", "stalled", "held", "diverged", "unavailable"] = Field(
+    state: Literal["following", "refolding", "stalled", "held", "diverged", "receiving", "unavailable"] = Field(
         description="`following`: it learns new events. `refolding`: it computes a state again after a rollback or "
         "a forget. `stalled`: it fails at an event. `held`: it does not learn. `diverged`: it differs from other "
-        "replicas, and learns again. `unavailable`: the log is unreadable."
+        "replicas, and learns again. `receiving`: this replica has the role worker, and serves what learners have "
+        "folded. `unavailable`: the log is unreadable."
     )
     reason: str = Field(default_factory=absent, description="Why it is stalled, held or diverged.")
     seq: Seq = Field(default_factory=absent, description="The event at which it is stalled or diverged.")
