@@ -12,10 +12,10 @@ from typing import Final
 
 from service.chain_errors import LogForkedError
 from service.errors import LogDamagedError
-from service.learn.stream_position import contains_position
 from service.store.log.events import Event, Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_position
 from service.store.log.lineage import lineage_change
+from service.store.states.state_positions import contains_position
 
 
 class FollowedChain:

@@ -34,7 +34,7 @@ from service.learn.stream_delays import StreamDelays
 from service.learn.stream_learner import StreamLearner
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import LOG_DOUBTS, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -79,7 +79,7 @@ class LearnerProcess:
         self._forked: Final[dict[int, int]] = {}  # the last event that was folded before a fork of the log
         self._divergences: Final = Divergences(memory)
         self._replicas: Final = ReplicaExchange(self._log, self._data, settings.role, memory)
-        self._delays: Final = StreamDelays(self._data, self._failures, self._divergences)
+        self._delays: Final = StreamDelays(self._data, self._failures, self._divergences, self._cells)
         self._is_stopping = False
 
     def _open_log(self) -> FeedbackLog:
@@ -163,6 +163,7 @@ class LearnerProcess:
             try:
                 is_busy = learner.fold_next()
             except LogForkedError:
+                self._cells[LOG_DOUBTS] += 1
                 self._forked[number] = self._learners.pop(number).follower.seq
                 return True
             except BaseForgottenError:
@@ -205,6 +206,7 @@ class LearnerProcess:
             logger.event("log_forked", model=stream.model, version=stream.version, seq=max(folded))
             self._failures.clear_stream(stream.number)
             self._cells[LOG_FORKS] += 1
+            self._cells[LOG_DOUBTS] += 1
             self._notify_workers()
         diverged = self._divergences.seq_of(stream.number)
         learner = StreamLearner(

@@ -12,12 +12,12 @@ from typing import Final
 
 from service.chain_errors import LogEndsEarlierError
 from service.errors import SnapshotError
-from service.learn.stream_position import contains_position, dependencies
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.states.snapshots import Fields, read_fields, read_snapshot
 from service.store.states.state_folder import list_seqs
+from service.store.states.state_positions import contains_position, dependencies
 from service.store.states.status import read_status, write_status
 
 VERIFY_EVENTS: Final = 1 << 12

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import LogDamagedError, LogError, LogUnsafeError, SoftstepError
 from service.learn.catch_up import CatchUp
 from service.learn.facts_thread import following_facts
@@ -23,7 +24,7 @@ from service.learn.retry_delay import RetryDelay
 from service.learn.stream_receiver import StreamReceiver
 from service.log_events import logger
 from service.log_limit import LineLimit
-from service.process.shared_memory import CAUGHT_UP, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
+from service.process.shared_memory import CAUGHT_UP, LOG_DOUBTS, LOG_FORKS, LOG_LOST, SEQ_WAITERS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -135,6 +136,7 @@ class ReceiverProcess:
             stream = receiver.stream
             logger.event("log_forked", model=stream.model, version=stream.version, seq=lost)
             self._cells[LOG_FORKS] += 1
+            self._cells[LOG_DOUBTS] += 1
             self._notify_workers()
 
     def _trouble_of(self, number: int) -> dict[str, Any] | None:
@@ -178,6 +180,7 @@ class ReceiverProcess:
         try:
             yield
         except LogDamagedError as error:
+            self._cells[LOG_DOUBTS] += isinstance(error, LogForkedError | LogEndsEarlierError)
             self._delay(stream, str(error))
         except LogError:
             raise

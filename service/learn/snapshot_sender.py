@@ -14,7 +14,6 @@ from typing import Final
 from service.chain_errors import LogEndsEarlierError
 from service.errors import LogDamagedError, LogError, LogUnsafeError, SnapshotError
 from service.learn.stream_learner import StreamLearner
-from service.learn.stream_position import contains_position
 from service.log_events import logger
 from service.store.artifact.mapped_artifact import BASE
 from service.store.directory.data_directory import StreamFolder
@@ -22,6 +21,7 @@ from service.store.log.events import Position
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.shared_snapshots import REST_SECONDS, SharedSnapshot, rest_seconds
 from service.store.states.snapshots import Fields, read_fields
+from service.store.states.state_positions import contains_position
 
 # Between two looks at a stream that has nothing new.
 LOOK_SECONDS: Final = 1.0

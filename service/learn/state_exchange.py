@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import LogUnavailableError, OutcomeUnknownError, SnapshotError, SoftstepError
-from service.learn.stream_position import contains_position
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.directory.data_directory import StreamFolder
 from service.store.filesystem import make_folder, write_whole_file
@@ -19,6 +18,7 @@ from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.shared_states import ComparedState
 from service.store.states.snapshots import read_fields
 from service.store.states.state_folder import list_seqs
+from service.store.states.state_positions import contains_position
 
 # A new replica folds at most so many events, in about a second, before it is as far as the others.
 SHARED_EVENTS: Final = 1 << 16

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from service.errors import ArtifactError, SnapshotError
 from service.learn.event_fold import EventFold
 from service.learn.stream_history import History
-from service.learn.stream_position import contains_position, dependencies
 from service.learn.timeline import runs_between, timeline_corrections
 from service.store.artifact.artifact import Artifact
 from service.store.log.events import Stream
@@ -15,6 +14,7 @@ from service.store.log.feedback_log import FeedbackLog
 from service.store.log.lineage import Lineage, segments_contain
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import list_seqs
+from service.store.states.state_positions import contains_position, dependencies
 
 
 class StoredFold(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.divergences import Divergences
 from service.learn.failure_tracker import FailureTracker
@@ -14,6 +15,7 @@ from service.learn.retry_delay import RetryDelay
 from service.learn.state_exchange import StateDivergedError
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
+from service.process.shared_memory import LOG_DOUBTS
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Stream
 
@@ -25,15 +27,19 @@ class StreamDelays:
         data: The data directory, in which the status of each stream is.
         failures: The events that the fold failed at.
         divergences: The streams that differ from other replicas.
+        cells: The learner's cells of the shared memory, which have the doubts that the log continues what was learned.
 
     Attributes:
         taken_over: The numbers of the streams that a later release continues.
     """
 
-    def __init__(self, data: DataDirectory, failures: FailureTracker, divergences: Divergences) -> None:
+    def __init__(
+        self, data: DataDirectory, failures: FailureTracker, divergences: Divergences, cells: memoryview
+    ) -> None:
         self._data: Final = data
         self._failures: Final = failures
         self._divergences: Final = divergences
+        self._cells: Final = cells
         self._delays: Final[defaultdict[int, RetryDelay]] = defaultdict(RetryDelay)
         self.taken_over: Final[set[int]] = set()
 
@@ -73,6 +79,7 @@ class StreamDelays:
         try:
             yield
         except LogDamagedError as error:
+            self._cells[LOG_DOUBTS] += isinstance(error, LogForkedError | LogEndsEarlierError)
             self._delay(stream, learners, str(error))
         except LogError:
             raise

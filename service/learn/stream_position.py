@@ -9,15 +9,12 @@ turns         the number of admin events that were known
 heeded        the seq and the hash, in hex, of the last admin event that the state may heed; absent if it is not later
               than the event that the state covers
 
-A state belongs to a log that has the hash at both seqs.
+A state belongs to a log that has the hash at both seqs (store/states/state_positions.py).
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from service.chain_errors import LogForkedError
 from service.store.log.events import Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog
 from service.store.log.lineage import Lineage
 
 CLASS_CHANGES: Final = (Kind.CLASSES, Kind.ROLLBACK)
@@ -67,34 +64,3 @@ class StreamPosition:
             if change.kind in CLASS_CHANGES and lineage.class_set(change.seq) != lineage.class_set(change.seq - 1):
                 self._class_changes.append(change.seq)
         self._known = len(lineage.changes)
-
-
-def dependencies(seq: int, fields: Mapping[str, Any]) -> list[Position]:
-    """Return the positions that a log must have for a state at a seq to belong to it, that of the state first.
-
-    Args:
-        seq: The seq.
-        fields: The fields of a file.
-
-    Raises:
-        KeyError, TypeError, ValueError: A field is missing or is no position.
-    """
-    own = Position(seq, bytes.fromhex(fields["hash"]))
-    if "heeded" not in fields:
-        return [own]
-    heeded_seq, heeded_hash = fields["heeded"]
-    return [own, Position(int(heeded_seq), bytes.fromhex(heeded_hash))]
-
-
-def contains_position(log: FeedbackLog, stream: Stream, position: Position) -> bool:
-    """Return whether a stream has a position.
-
-    Raises:
-        LogEndsEarlierError: It ends before it.
-        LogDamagedError: The event there is missing.
-    """
-    try:
-        log.read_checked(stream.number, position, 0)
-    except LogForkedError:
-        return False
-    return True

@@ -16,7 +16,6 @@ from service.chain_errors import LogEndsEarlierError
 from service.errors import SnapshotError
 from service.learn.lost_states import drop_lost_states
 from service.learn.shared_artifact import bind_shared_artifact
-from service.learn.stream_position import contains_position, dependencies
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.artifact.artifact import read_artifact
@@ -35,6 +34,7 @@ from service.store.states.state_folder import (
     prune_snapshots,
     read_latest,
 )
+from service.store.states.state_positions import contains_position, dependencies
 from service.store.states.status import read_status, write_status
 
 # Between two checks that the log still has what is served.

@@ -11,8 +11,8 @@
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, LOG_FORKS, CAUGHT_UP (1: what a shared log had at the start is
             published), DIVERGENCES, DIVERGED (streams whose state differs from that of other replicas now), LOG_LOST
-            (1: the last look at the log failed), LEARNERS (replicas of a shared log that fold), then the cells of
-            learn/failure_tracker.py
+            (1: the last look at the log failed), LEARNERS (replicas of a shared log that fold), LOG_DOUBTS (how often
+            the log lacked an event that was learned), then the cells of learn/failure_tracker.py
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
             requests that it has in flight; BUCKETS_MAX cells each
 
@@ -35,7 +35,7 @@ PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
 COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, SEQ_WAITERS, BUSY_NANOSECONDS, STATUSES = range(9, 15)
 # Of the learner's slot, after RESTARTS.
-LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LOG_LOST, LEARNERS, LEARNER_CELLS = range(2, 9)
+LOG_FORKS, CAUGHT_UP, DIVERGENCES, DIVERGED, LOG_LOST, LEARNERS, LOG_DOUBTS, LEARNER_CELLS = range(2, 10)
 STATUS_MAX: Final = 600
 REFUSALS: Final = STATUSES + STATUS_MAX
 # More error codes than there are.

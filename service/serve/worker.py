@@ -123,14 +123,14 @@ class Worker:
         self.registry = ModelRegistry(repository, artifacts, resources)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
-        writer = None if self.learning is None else self.learning.writer
+        learning = self.learning
+        writer, branches = (None, None) if learning is None else (learning.writer, learning.branches)
         self.load_unload = make_load_unload(shared_memory, slot, pipe, self.registry, writer if settings.log else None)
         self.load = LoadShedder(self.turns, writer, settings.queue_seconds)
-        waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
-        past_states = None if self.learning is None else self.learning.past_states
-        self.explain = ExplainHandler(
-            self.registry, settings, self.counters, waiter, self.work, self.limiters, past_states
-        )
+        waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds, branches)
+        past_states = None if learning is None else learning.past_states
+        explained_by = (self.registry, settings, self.counters, waiter, self.work, self.limiters)
+        self.explain = ExplainHandler(*explained_by, past_states)
         self.reports = ReportFiles(self.registry, data)
         status = None if self.learning is None else self.learning.status
         self.history = HistoryHandler(self.reports, status, shared_memory, self.counters)

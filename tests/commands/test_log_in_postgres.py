@@ -25,9 +25,12 @@ from tests.support.data_directories import (
     json_lines,
     row_payload,
     run_command,
+    wait_learned,
 )
 from tests.support.paths import SHIPPED
 from tests.support.postgres_servers import PASSWORD, PostgresCluster
+from tests.support.processes import CLIENT
+from tests.support.running_service import serving
 
 ROW = "[6.0, 2.7, 5.1, 1.6]"
 READING = {
@@ -195,23 +198,34 @@ def test_an_export_is_the_same_version(moved: Path, address: str) -> None:
     assert file_hashes(moved / "from data") == file_hashes(moved / "from cache")
 
 
-def test_skip_and_purge(moved: Path, address: str) -> None:
-    """Both change the log in the database; a purge is refused while a service uses it."""
-    common = ("--data", moved / "cache", "--log", address)
-    done = run_command("skip", "iris", 12, "--id", "ticket", *common, "--json")
-    assert json_lines(done)[0] | {"seq": 44, "duplicate": False} == json_lines(done)[0]
-    assert json_lines(run_command("skip", "iris", 12, "--id", "ticket", *common, "--json"))[0]["duplicate"] is True
-    (line,) = (moved / "cache" / "audit.jsonl").read_text().splitlines()
-    assert json.loads(line)["action"] == "skip"
-    with closing(PostgresLog(address, copies=1)) as log:
-        log.list_streams()  # as a replica does at least every second
+def test_skip_and_purge(moved: Path, address: str, iris_models: Path, postgres_server: PostgresCluster) -> None:
+    """Both change the log that a service uses; a purge is refused until it has stopped, and leaves nothing."""
+    scratch = moved / "replica"
+    scratch.mkdir()
+    shutil.move(moved / "cache", scratch / "data")
+    common = ("--data", scratch / "data", "--log", address)
+    options = {"SOFTSTEP_LOG": address, "SOFTSTEP_LOG_COPIES": 1}
+    with serving(iris_models, scratch, **options) as service:
+        assert wait_learned(service, 43)["progressive"]["events"] == 34
+        done = run_command("skip", "iris", 12, "--id", "ticket", *common, "--json")
+        assert json_lines(done)[0] | {"seq": 44, "duplicate": False} == json_lines(done)[0]
+        assert json_lines(run_command("skip", "iris", 12, "--id", "ticket", *common, "--json"))[0]["duplicate"] is True
+        assert wait_learned(service, 44)["progressive"]["events"] == 33
         refused = run_command("purge", "iris", "--yes", *common)
         assert (refused.returncode, "a service uses the log" in refused.stderr) == (1, True)
+    (line,) = (scratch / "data" / "audit.jsonl").read_text().splitlines()
+    assert json.loads(line)["action"] == "skip"
+    # A replica that has stopped counts for ten seconds more.
+    postgres_server.execute("DELETE FROM replicas", database=address.rpartition("/")[2])
     assert run_command("purge", "iris", *common).returncode == 2
     assert run_command("purge", "iris", "--yes", *common).stdout == "iris/1: 44 events deleted\n"
     with closing(PostgresLog(address, copies=1)) as log:
         assert log.list_streams() == []
-    assert not (moved / "cache" / "streams" / "iris").exists()
+    assert not (scratch / "data" / "streams" / "iris").exists()
+    with serving(iris_models, scratch, **options) as service:
+        body = {"id": "12", "instances": [[6.0, 2.7, 5.1, 1.6]], "labels": [1]}
+        assert CLIENT.post(f"{service.url}/v1/models/iris:feedback", json=body).json()["seq"] == 1
+        assert wait_learned(service, 1)["log_seq"] == 1
 
 
 def test_a_backup_is_of_one_moment(moved: Path, address: str) -> None:

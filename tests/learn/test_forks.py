@@ -15,7 +15,7 @@ from service.errors import LogDamagedError
 from service.learn.follow import Follower
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import snapshot_contents
-from service.process.shared_memory import SharedMemory
+from service.process.shared_memory import LOG_DOUBTS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
@@ -287,9 +287,11 @@ def test_a_learner_that_starts_goes_back_to_what_the_log_has(tmp_path: Path) -> 
         assert "ends before event 30" in history.status()["reason"]
         assert list_seqs(history.folder.snapshots)[-1] == 30
         assert memory.log_forks == 0
+        assert (doubts := memory.learner_cells[LOG_DOUBTS]) > 0
         history.add_feedback(*range(45, 52))
         wait_until(lambda: history.published_seq() == 32 and history.status()["state"] == "following")
         assert memory.log_forks == 1
+        assert memory.learner_cells[LOG_DOUBTS] > doubts
     assert lost is not None
     assert read_position(history.log, history.stream, 30) != lost
     replayed = snapshot_contents(history.replay(32), {})[0]["weights_sha256"]

@@ -16,12 +16,12 @@ from service.learn.fold_upgrade import check_taken_over, take_over
 from service.learn.follow import Follower
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import snapshot_contents
-from service.learn.stream_position import contains_position
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Draft, EventLocation, Position
 from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.states.snapshots import write_snapshot
+from service.store.states.state_positions import contains_position
 from tests.support.history_machine import contents_hash, fold_by_definition, history_by_definition, set_fold_version
 from tests.support.memory_log import MemoryLog
 

@@ -10,11 +10,11 @@ from service.chain_errors import LogEndsEarlierError, LogForkedError
 from service.errors import SnapshotError
 from service.learn.lost_states import drop_lost_states
 from service.learn.publish import snapshot_contents
-from service.learn.stream_position import contains_position, dependencies
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Kind, Position
 from service.store.states.snapshots import read_snapshot, write_snapshot
 from service.store.states.state_folder import list_seqs
+from service.store.states.state_positions import contains_position, dependencies
 from tests.support.history_machine import FollowMachine
 from tests.support.memory_log import MemoryLog
 

@@ -187,10 +187,14 @@ def test_a_failover_that_loses_events_is_a_fork(iris_models: Path, tmp_path: Pat
             body = {"id": "kept", "instances": [IRIS], "labels": [1]}
             wait_until(lambda: post(service, "iris:feedback", body).status_code == 202, SECONDS)
             assert post(service, "iris:feedback", body, wait=True).status_code == 409
+            # The state of event 26 is served, but its event 21 is a lost one.
+            asked = post(service, "iris:predict", {"instances": [IRIS], "min_seq": 21})
+            assert (asked.status_code, asked.json()["code"]) == (409, "not_reached_yet")
             for number in range(7):
                 body = {"id": f"kept{number}", "instances": [IRIS], "labels": [number % 3]}
                 wait_until(lambda body=body: post(service, "iris:feedback", body).status_code == 202, SECONDS)
             wait_until(lambda: predict(service)["seq"] == 28, SECONDS)
+            assert predict(service, min_seq=28)["seq"] == 28
             assert "softstep_log_forks_total 1.0\n" in httpx.get(f"{service.url}/metrics").text
             learned = weights_at(service, 28)
             assert metadata(service, "iris")["learner"]["state"] == "following"

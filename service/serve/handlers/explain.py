@@ -89,7 +89,7 @@ class ExplainHandler:
         try:
             parser, explain_format = self.parts_of(served)
             parsed = parser.parse_explain(body)
-            if parsed.min_seq > served.seq:
+            if self._waiter.must_wait(served, parsed.min_seq):
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
             n_rows = count_rows(parsed.X)
             self._limiters.take_rows(head.principal, n_rows)

@@ -46,7 +46,7 @@ class InvokeHandler:
         try:
             form = read_invocation_form(head)
             parsed = self._parse(served, form, body)
-            if parsed.min_seq > served.seq:
+            if self._waiter.must_wait(served, parsed.min_seq):
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
             self._limiters.take_rows(head.principal, count_rows(parsed.X))
             served.tables.count_values()

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from service.process.wakeup import Wakeup
 from service.serve.handlers.admin import AdminHandler
+from service.serve.handlers.branch_check import BranchCheck
 from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.event_list import EventsHandler
 from service.serve.handlers.event_responses import EventResponses
@@ -34,6 +35,7 @@ class Learning(NamedTuple):
         corrections: Answers corrections of labels.
         status: Reads the status of streams.
         past_states: Finds states of the past.
+        branches: Checks served states against the log.
         events: Lists events.
         data: The data directory.
     """
@@ -44,6 +46,7 @@ class Learning(NamedTuple):
     corrections: CorrectionHandler
     status: StreamStatus
     past_states: PastStates
+    branches: BranchCheck
     events: EventsHandler
     data: DataDirectory
 
@@ -87,6 +90,7 @@ def make_learning(  # the parts of a worker
         CorrectionHandler(registry, contexts, writer, responses, data=data, settings=settings),
         StreamStatus(writer, data, counters, settings),
         PastStates(writer, data, settings),
+        BranchCheck(writer, data, counters),
         EventsHandler(writer, data),
         data,
     )

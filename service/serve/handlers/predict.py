@@ -48,7 +48,7 @@ class PredictHandler:
             X = tables.parse_usual(body)
             if X is None:
                 parsed = parse_predict_body(tables.parse_document(body, self._rows_max), tables)
-                if parsed.min_seq > served.seq:
+                if self._waiter.must_wait(served, parsed.min_seq):
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 encode = encode_outputs if parsed.form == INPUTS else encode_predictions
                 self._take_rows(head.principal, count_rows(parsed.X))

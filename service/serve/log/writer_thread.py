@@ -198,7 +198,11 @@ class WriterThread:
                 return ArtifactChangedError(
                     "The model's files differ from those that its feedback began with; serve them as a new version."
                 )
-            number = self._streams[source[:3]] = stream.number
+            number = stream.number
+            # A failover may lose a stream, and another one gets its number then.
+            self._streams = {key: known for key, known in self._streams.items() if known != number}
+            self._streams[source[:3]] = number
+            self.versions.pop(number, None)
         return number
 
     def _mark_streams(self, log: FeedbackLog, outcomes: Sequence[Outcome]) -> None:

@@ -21,6 +21,7 @@ from service.process.shared_memory import (
     COMMIT_NANOSECONDS,
     COMMITS,
     COUNTERS,
+    LOG_DOUBTS,
     REFUSALS,
     STATUS_MAX,
     STATUSES,
@@ -177,6 +178,10 @@ class WorkerCounters:
     def total_commits(self) -> int:
         """Return the transactions of feedback that all workers have written."""
         return self._memory.sum_over_workers(COMMITS)
+
+    def log_doubts(self) -> int:
+        """Return how often the learner has found that the log lacks an event which it had learned."""
+        return self._memory.learner_cells[LOG_DOUBTS]
 
     def count_kernel_call(self, counters: memoryview, nanoseconds: int) -> None:
         """Count one kernel call, which may be shared by several requests."""

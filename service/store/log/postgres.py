@@ -113,11 +113,12 @@ class PostgresLog(PostgresReads):
                 rows = self._connection.rows(self._connection.run(BEGIN, locked)[1])
                 if rows:
                     self._connection.commit()
-                    return head_of(rows[0]).stream
+                    return self._appender.note_opened(head_of(rows[0]).stream)
                 try:
                     if files is not None:
                         insert = insert_stream(model, version, genesis, n_classes, self.files.insert(files))
-                        return Stream(*self._connection.rows(self._connection.commit(insert)[0])[0])
+                        (row,) = self._connection.rows(self._connection.commit(insert)[0])
+                        return self._appender.note_opened(Stream(*row))
                 except StatementRefusedError as error:
                     if not error.may_retry:
                         raise

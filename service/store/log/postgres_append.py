@@ -81,6 +81,13 @@ class PostgresAppender:
                     raise
         return outcomes
 
+    def note_opened(self, stream: Stream) -> Stream:
+        """Note which stream has a number, and return it: drafts that name the number are of that stream alone."""
+        if self._streams.get(stream.number) != stream:
+            self._forget_stream(stream.number)
+            self._streams[stream.number] = stream
+        return stream
+
     def position_after_append(self, stream: int) -> tuple[Stream, Position]:
         """Return a stream that an outcome of the last append names, and its end since then."""
         head = self._heads[stream]
@@ -134,13 +141,13 @@ class PostgresAppender:
         self._read_lineages(streams)
         names = find_names(drafts, {stream.number: _empty_head(stream) for stream in streams})
         heads, rows = self._lock(numbers, names)
+        # Events of purged streams free their ids.
+        freed = [row[0] for row in rows if row[0] >> SEQ_BITS not in heads]
         self._compare_streams(numbers, streams, heads)
         first_seqs = {number: head.seq for number, head in heads.items()}
         batch = AppendBatch(heads, _rows_by_name(rows, heads, names), self._changes_reader(heads))
         salts = draw_salts(drafts, secrets.token_bytes)
         outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
-        # Events of purged streams free their ids.
-        freed = [row[0] for row in rows if row[0] >> SEQ_BITS not in heads]
         self._connection.commit(*self._batch_statements(batch, freed))
         self._heads |= heads
         for number, head in heads.items():
@@ -211,18 +218,25 @@ class PostgresAppender:
             self._streams |= {row[0]: head_of(row).stream for row in rows}
         return [self._streams[number] for number in numbers if number in self._streams]
 
-    def _compare_streams(self, numbers: Iterable[int], used: Sequence[Stream], heads: Mapping[int, StreamHead]) -> None:
-        """Check that locked streams are those whose models were used to look up ids.
+    def _compare_streams(self, numbers: Iterable[int], used: Sequence[Stream], heads: dict[int, StreamHead]) -> None:
+        """Take the heads of streams out that are not those of the drafts: a failover gave their numbers to others.
 
         Raises:
-            StatementRefusedError: One was opened meanwhile, or is of another model, as after a failover.
+            StatementRefusedError: One was opened meanwhile.
         """
-        for number in set(numbers) - heads.keys():
-            self._streams.pop(number, None)
-            self._lineages.pop(number, None)
+        known = {stream.number: stream for stream in used}
+        for number in numbers:
+            if number in known and number in heads and heads[number].stream != known[number]:
+                del heads[number]
+            if number not in heads:
+                self._forget_stream(number)
         self._streams |= {number: head.stream for number, head in heads.items()}
-        if any(number in heads and heads[number].stream not in used for number in numbers):
+        if not known.keys() >= heads.keys() & set(numbers):
             raise StatementRefusedError("a stream has changed; try again", may_retry=True)
+
+    def _forget_stream(self, number: int) -> None:
+        for known in (self._streams, self._lineages, self._heads, self._taken):
+            known.pop(number, None)
 
     def _changes_reader(self, heads: Mapping[int, StreamHead]) -> ReadChanges:
         """Return a function that reads the admin events of a stream after a seq, up to its head as it is now."""

@@ -6,6 +6,7 @@ import pytest
 from psycopg import sql
 
 from service.chain_errors import LogEndsEarlierError, LogForkedError
+from service.errors import StreamGoneError
 from service.store.log.events import EventLocation, Kind, Position
 from service.store.log.feedback_log import read_event, read_lineage
 from service.store.log.postgres import PostgresLog
@@ -119,7 +120,7 @@ def test_a_reader_knows_another_branch(branches: Branches) -> None:
 
 
 def test_a_number_may_be_that_of_another_stream(branches: Branches) -> None:
-    """An append looks up ids of the model that the number has now."""
+    """An append for the stream that is lost writes nothing to the one that has its number now."""
     log = branches.log
     log.open_stream("other", 1, GENESIS, 3)
     branches.keep_copy()
@@ -131,7 +132,30 @@ def test_a_number_may_be_that_of_another_stream(branches: Branches) -> None:
     other = taken.open_stream("other", 2, GENESIS, 3)
     assert other.number == stream.number
     taken.append([feedback(other, "b")])
-    taken.close()
     outcomes = log.append([feedback(stream, "b"), feedback(stream, "c")])
-    assert outcomes == [EventLocation(other.number, 1, duplicate=True), EventLocation(other.number, 2)]
+    assert list(map(type, outcomes)) == [StreamGoneError, StreamGoneError]
+    assert taken.stream_state(other.number).seq == 1
+    taken.close()
     assert log.find_ids("iris", [b"b"]) == {}
+    again = log.open_stream("iris", 1, GENESIS, 3)
+    assert log.append([feedback(again, "c")]) == [EventLocation(again.number, 1)]
+    assert log.open_stream("other", 2, GENESIS, 3) == other
+    assert log.append([feedback(other, "b"), feedback(other, "c")]) == [
+        EventLocation(other.number, 1, duplicate=True),
+        EventLocation(other.number, 2),
+    ]
+
+
+def test_a_stream_may_be_lost_before_its_first_event(branches: Branches) -> None:
+    """Nothing was appended to it, and still its number is known to be its own."""
+    log = branches.log
+    branches.keep_copy()
+    stream = log.open_stream("iris", 1, GENESIS, 3)
+    branches.fail_over()
+    taken = PostgresLog(branches.address, copies=1)
+    other = taken.open_stream("other", 2, GENESIS, 3)
+    assert other.number == stream.number
+    (outcome,) = log.append([feedback(stream, "a")])
+    assert isinstance(outcome, StreamGoneError)
+    assert taken.stream_state(other.number).seq == 0
+    taken.close()
