@@ -21,8 +21,8 @@ class AccessSettings(BaseSettings):
     # Who may call
     keys_file: Path | None = Field(
         None,
-        description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory. While "
-        "there is none, `SOFTSTEP_OPEN` says who may call.",
+        description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory, or the "
+        "keys of the log that `SOFTSTEP_LOG` names. While there are none, `SOFTSTEP_OPEN` says who may call.",
     )
     open: bool = Field(
         False,

@@ -5,6 +5,7 @@ docs/write_settings.py writes docs/settings.md from all parts, and a test checks
 """
 
 from pathlib import Path
+from typing import Final
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -12,6 +13,9 @@ from service.access_settings import AccessSettings
 from service.environment import PREFIX, EnvironmentSource
 from service.grpc_settings import GrpcSettings
 from service.serving_settings import ServingSettings
+
+KEYS_NAME: Final = "keys.json"
+AUDIT_NAME: Final = "audit.jsonl"
 
 
 class Settings(AccessSettings, GrpcSettings, ServingSettings):
@@ -30,12 +34,12 @@ class Settings(AccessSettings, GrpcSettings, ServingSettings):
     @property
     def keys_path(self) -> Path:
         """The file of API keys."""
-        return self.data / "keys.json" if self.keys_file is None else self.keys_file
+        return self.data / KEYS_NAME if self.keys_file is None else self.keys_file
 
     @property
     def audit_path(self) -> Path:
         """The audit log."""
-        return self.data / "audit.jsonl" if self.audit_file is None else self.audit_file
+        return self.data / AUDIT_NAME if self.audit_file is None else self.audit_file
 
     @property
     def has_console(self) -> bool:

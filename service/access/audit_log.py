@@ -6,7 +6,8 @@
     time        when it was done, in UTC
     actor       a principal's (principal.py), "anyone" in a service without keys, or "user:<name>" who ran a command
     action      a name of `Action`
-    object      the id of a key, a model, a model and its version, or the folder of a backup
+    object      the id of a key, the file of keys that are copied, a model, a model and its version, or the folder of a
+                backup
     outcome     "done", or the code of an error
     seq         the event that is skipped, if one is
     request_id  the X-Request-Id of the call, if it had one
@@ -41,6 +42,7 @@ class Action(StrEnum):
     CREATE_KEY = "create_key"
     ROTATE_KEY = "rotate_key"
     REVOKE_KEY = "revoke_key"
+    COPY_KEYS = "copy_keys"
     LOAD = "load"
     UNLOAD = "unload"
     RESTORE = "restore"

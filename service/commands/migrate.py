@@ -2,16 +2,20 @@
 
 import argparse
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from service.access.key_migration import copy_keys_to_file, copy_keys_to_log
+from service.command_audit import command_actor
 from service.console import Progress, convert_disk_errors, print_error, print_result
 from service.errors import LogUnavailableError, SoftstepError
 from service.setting_types import LOG_ADDRESS
-from service.settings import Settings
+from service.settings import AUDIT_NAME, KEYS_NAME, Settings
 from service.store.directory.data_directory import LOG_NAME, DataDirectory
 from service.store.directory.log_migration import DirectoryEnd, Migration
 from service.store.directory.log_opening import open_database_end
+from service.store.log.facts_opening import open_facts
 
 COMMAND: Final = "softstep migrate"
 
@@ -63,7 +67,11 @@ def _copy(settings: Settings, source: str, target: str, *, as_json: bool) -> Non
     files = settings.data if from_folder is None else from_folder
     with closing(_open_end(settings, source)) as old, closing(_open_end(settings, target)) as new:
         migration = Migration(
-            old, new, DataDirectory(files, create=False) if files.is_dir() else None, settings.artifact_bytes_max
+            old,
+            new,
+            DataDirectory(files, create=False) if files.is_dir() else None,
+            settings.artifact_bytes_max,
+            partial(_copy_keys, settings, source, target, as_json=as_json),
         )
         progress: dict[str, Progress] = {}
         for action, events, total in migration.run():
@@ -86,6 +94,22 @@ def _copy(settings: Settings, source: str, target: str, *, as_json: bool) -> Non
             f"{stream.model}/{stream.version} has no artifact in the data directory; the service binds the one in "
             "its models directory"
         )
+
+
+def _copy_keys(settings: Settings, source: str, target: str, *, as_json: bool) -> None:
+    """Copy the API keys too, unless the service has a file of its own, or the target has keys."""
+    if settings.keys_file is not None:
+        return
+    copied = None
+    if is_address(target) and not is_address(source):
+        with open_facts(settings, target, COMMAND) as facts:
+            copied = copy_keys_to_log(Path(source) / KEYS_NAME, facts, command_actor())
+    elif is_address(source) and not is_address(target):
+        audit_path = settings.audit_file or Path(target) / AUDIT_NAME
+        with open_facts(settings, source, COMMAND) as facts:
+            copied = copy_keys_to_file(facts, Path(target) / KEYS_NAME, audit_path, command_actor())
+    if copied is not None:
+        print_result({"keys_copied": copied}, f"API keys: {copied} copied", as_json=as_json)
 
 
 def _open_end(settings: Settings, place: str) -> Any:  # noqa: ANN401  # a MigrationEnd

@@ -1,5 +1,6 @@
 """`softstep migrate`: a log moves to PostgreSQL and back with its files, also after kills, while no service runs."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.access.key_file import KeyTable, read_keys, render_document
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
 from service.store.log import log_copy, postgres_copy
@@ -17,6 +19,7 @@ from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_connection import PostgresConnection
 from service.store.log.postgres_copy import read_postgres
 from service.store.log.postgres_schema import create_schema
+from service.store.log.shared_facts import API_KEYS_FACT
 from service.store.log.sqlite_copy import read_sqlite
 from service.store.states.snapshots import write_snapshot
 from tests.support.data_directories import History, file_hashes, iris_artifact, json_lines, run_command, run_killed_at
@@ -126,6 +129,51 @@ def test_the_database_has_the_artifacts(address: str, tmp_path: Path) -> None:
     assert run_command(*backup).stdout == "iris/1: 34 events, no checkpoint\n"
     (verified, _) = json_lines(run_command("verify", "--refold", "--data", tmp_path / "backup", "--json"))
     assert (verified["seq"], verified["damage"]) == (34, [])
+
+
+def test_api_keys_move_there_and_back(address: str, tmp_path: Path) -> None:
+    """They are accepted at the new place, and commands change them there; the audit has the copies."""
+    make_history(tmp_path / "data").close()
+    key = run_command("keys", "create", "--name", "first", "--data", tmp_path / "data").stdout.strip()
+    assert migrate("--from", tmp_path / "data", "--to", address)[1] == {"keys_copied": 1}
+    (listed,) = json_lines(run_command("keys", "list", "--log", address, "--json"))
+    assert listed["id"] == key[9:17]
+    (entry,) = json_lines(run_command("keys", "audit", "--log", address))
+    assert (entry["action"], entry["object"]) == ("copy_keys", str(tmp_path / "data" / "keys.json"))
+    assert run_command("keys", "create", "--name", "second", "--log", address).returncode == 0
+    # What the target has is never replaced, nor are the keys of an earlier time brought back.
+    assert "keys_copied" not in str(migrate("--from", tmp_path / "data", "--to", address))
+    assert len(json_lines(run_command("keys", "list", "--log", address, "--json"))) == 2
+    assert {"keys_copied": 2} in migrate("--from", address, "--to", tmp_path / "back", "--data", tmp_path / "data")
+    path = tmp_path / "back" / "keys.json"
+    keys = read_keys(path)
+    assert (path.stat().st_mode & 0o777, keys.copy_of, len(keys.keys)) == (0o600, None, 2)
+    assert KeyTable(keys.keys).find(key.encode(), 0.0) is not None
+    assert json.loads((tmp_path / "back" / "audit.jsonl").read_text())["action"] == "copy_keys"
+    assert run_command("keys", "revoke", key[9:17], "--data", tmp_path / "back").returncode == 0
+    assert "keys_copied" not in str(migrate("--from", address, "--to", tmp_path / "back"))
+    assert KeyTable(read_keys(path).keys).find(key.encode(), 0.0) is None
+    # A replica's copy is no file of keys.
+    path.write_bytes(render_document(keys.keys, "a copy", is_copy=True))
+    assert {"keys_copied": 2} in migrate("--from", address, "--to", tmp_path / "back")
+    assert read_keys(path).copy_of is None
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_damaged_api_keys_stop_a_migration(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, own: bool
+) -> None:
+    """Before the target has a log, so no service begins without them; a file of the service's own stays where it is."""
+    make_history(tmp_path / "data").close()
+    (tmp_path / "data" / "keys.json").write_text("{")
+    if own:
+        monkeypatch.setenv("SOFTSTEP_KEYS_FILE", str(tmp_path / "data" / "keys.json"))
+    done = run_command("migrate", "--from", tmp_path / "data", "--to", address)
+    assert done.returncode == (0 if own else 1)
+    assert ("the file of API keys is damaged" in done.stderr) is not own
+    with closing(PostgresLog(address, copies=1)) as log:
+        assert len(log.list_streams()) == int(own)
+        assert log.facts.read_changed({API_KEYS_FACT: 0}) == {}
 
 
 def test_keys_of_both_sides_stay(address: str, tmp_path: Path) -> None:

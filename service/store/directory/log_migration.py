@@ -11,7 +11,7 @@ Streams keep their numbers, seqs and hashes, so checkpoints and snapshots that n
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -176,6 +176,8 @@ class Migration:
         target: The log to make.
         files: A data directory with artifacts and checkpoints of the source's streams, if there is one.
         bytes_max: Largest size of a tensor file.
+        copy_keys: Copies the API keys. It is called once both ends can be used, before the log of the target is
+            complete, so that no service can begin without its keys.
 
     Attributes:
         result: What was copied.
@@ -183,11 +185,19 @@ class Migration:
         missing: The streams whose artifact is not at the target, where it belongs.
     """
 
-    def __init__(self, source: MigrationEnd, target: MigrationEnd, files: DataDirectory | None, bytes_max: int) -> None:
+    def __init__(
+        self,
+        source: MigrationEnd,
+        target: MigrationEnd,
+        files: DataDirectory | None,
+        bytes_max: int,
+        copy_keys: Callable[[], None],
+    ) -> None:
         self._source = source
         self._target = target
         self._files = files
         self._bytes_max = bytes_max
+        self._copy_keys = copy_keys
         self.result = CopyResult()
         self.was_there = False
         self.missing: list[Stream] = []
@@ -210,6 +220,7 @@ class Migration:
             self.was_there = there != [] and there == _positions(result.heads)
             if there and not self.was_there:
                 raise LogUnavailableError("the target has a log with other events; name an empty one")
+            self._copy_keys()
             if not self.was_there:
                 yield from copy_log(contents, target.target(), result)
         if result.forgotten:
