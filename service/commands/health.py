@@ -6,20 +6,26 @@ no server.
 
 import argparse
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Final
 
+import orjson
+
+from service.console import print_error
 from service.settings import Settings
 
 # The address to ask a service that listens on every address.
 LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 READY: Final = 200
 SECONDS: Final = 5.0
+# The whole answer of a service has a few hundred.
+REASON_BYTES_MAX: Final = 1 << 14
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
-    """Return 0 if the service is ready, else 1."""
+    """Return 0 if the service is ready, else 1 with the reason on standard error."""
     host, port = LOOPBACKS.get(settings.host, settings.host), settings.port
     connection = HTTPConnection(host, port, timeout=SECONDS)
     if settings.tls_certificate is not None:
@@ -28,11 +34,22 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
         )
     try:
         connection.request("GET", "/readyz")
-        return 0 if connection.getresponse().status == READY else 1
+        response = connection.getresponse()
+        if response.status == READY:
+            return 0
+        print_error(_reason(response))
     except (OSError, HTTPException):
-        return 1
+        print_error("no service answers at this host and port")
     finally:
         connection.close()
+    return 1
+
+
+def _reason(response: HTTPResponse) -> str:
+    """Return the sentence with which a service says why it is not ready."""
+    with suppress(ValueError, TypeError, KeyError):
+        return str(orjson.loads(response.read(REASON_BYTES_MAX))["error"])
+    return f"the service answers with status {response.status}"
 
 
 def _tls_context(settings: Settings, certificate: Path) -> ssl.SSLContext:

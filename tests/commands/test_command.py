@@ -18,6 +18,8 @@ import pytest
 from service import __version__, compiler, configuration
 from service import command_line as command
 from service.commands import serve, warm
+from service.serve.handlers.health import NOT_CAUGHT_UP
+from service.serve.responses import HttpResponse
 from service.settings import Settings
 from tests.support.paths import ROOT
 from tests.support.processes import SECONDS, predict
@@ -67,6 +69,36 @@ def test_health_and_version_import_no_kernel(argv: list[str], listener: socket.s
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "service.settings" in imported
     assert {"numba", "llvmlite", "numpy", "fastapi", "starlette", "uvicorn", "prometheus_client"} & imported == set()
+
+
+@pytest.mark.parametrize(
+    ("response", "printed"),
+    [
+        (NOT_CAUGHT_UP, "Not ready: the models have not learned yet what the feedback log had at the start."),
+        (HttpResponse(502, b"<html>"), "the service answers with status 502"),
+        (None, "no service answers at this host and port"),
+    ],
+)
+def test_health_says_why_a_service_is_not_ready(
+    response: HttpResponse | None,
+    printed: str,
+    listener: socket.socket,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Docker keeps what its health check prints."""
+
+    def answer() -> None:
+        with listener.accept()[0] as end:
+            end.recv(1 << 16)
+            if response is not None:
+                head = f"HTTP/1.1 {response.status} x\r\ncontent-length: {len(response.body)}\r\n\r\n"
+                end.sendall(head.encode() + response.body)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert command.main(["health"]) == 1
+    thread.join()
+    assert capsys.readouterr().err == f"softstep: {printed}\n"
 
 
 def test_every_command_has_a_module() -> None:

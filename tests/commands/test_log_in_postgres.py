@@ -15,6 +15,7 @@ from service.store.log import postgres_copy
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.postgres import PostgresLog
+from service.store.log.postgres_errors import describe_failure
 from service.store.log.shared_states import ComparedState
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import encode_file
@@ -155,6 +156,35 @@ def test_commands_say_what_they_lack(
     assert not (moved / "backup").exists()
     done = run_command("events", "iris", "--log", address.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1"))
     assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_mistakes_in_an_address_are_named(address: str) -> None:
+    """The sentence says which part of the address is wrong, without any part of it."""
+    role = address.partition("//")[2].partition("@")[0]
+    changed = {
+        "refuses the role or its password": address.replace(role, "nobody:secret"),
+        "has no database of that name": f"{address}_secret",
+        "cannot be reached": address.replace(address.rpartition(":")[2].partition("/")[0], "1"),
+    }
+    for sentence, wrong in changed.items():
+        done = run_command("log", "iris", "--log", wrong)
+        assert (done.returncode, sentence in done.stderr) == (1, True), (wrong, done.stderr)
+        assert not any(part in done.stderr for part in ("secret", "nobody", PASSWORD))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("FATAL:  password authentication failed for user", "refuses the role or its password"),
+        ("fe_sendauth: no password supplied", "refuses the role or its password"),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "refuses the role or its password"),
+        ("failed to resolve host 'db': [Errno -2] Name or service not known", "the host of"),
+        ("FATAL:  the database system is starting up", "cannot be reached"),
+    ],
+)
+def test_what_the_driver_says_is_described(text: str, sentence: str) -> None:
+    """The tests' server asks for no password."""
+    assert sentence in describe_failure(text)
 
 
 def test_stored_checkpoints_are_verified(moved: Path, address: str, postgres_server: PostgresCluster) -> None:

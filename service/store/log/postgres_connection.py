@@ -28,7 +28,7 @@ from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
 from service.errors import LogError, LogUnavailableError, LogUnsafeError, OutcomeUnknownError
-from service.store.log.postgres_errors import ConnectionBrokenError, refusal_error
+from service.store.log.postgres_errors import UNREACHABLE, ConnectionBrokenError, describe_failure, refusal_error
 from service.store.log.postgres_prepared import StatementQueue
 from service.store.log.postgres_values import Statement
 
@@ -57,7 +57,6 @@ SYNCED: Final = frozenset(("on", "remote_apply"))
 SYNCED_ALONE: Final = SYNCED | {"local", "remote_write"}
 
 BROKEN: Final = "the feedback log's database did not answer; try again"
-UNREACHABLE: Final = "the feedback log's database cannot be reached; try again"
 
 _random: Final = SystemRandom()
 
@@ -96,6 +95,7 @@ class PostgresConnection:
         self._warned = False
         self._pause = FIRST_PAUSE
         self._retry_at = 0.0
+        self._failure = UNREACHABLE  # the sentence about the last attempt to connect
 
     @contextmanager
     def call(self, seconds: float | None = None) -> Iterator[None]:
@@ -200,13 +200,14 @@ class PostgresConnection:
         if was_in_transaction:
             raise ConnectionBrokenError(BROKEN)  # what follows belongs to a transaction that the server has ended
         if time.monotonic() < self._retry_at:
-            raise LogUnavailableError(UNREACHABLE)
+            raise LogUnavailableError(self._failure)
         try:
             self._pgconn = self._connect()
-        except (psycopg.Error, OSError, UnicodeError):
+        except (psycopg.Error, OSError, UnicodeError) as error:
             self._retry_at = time.monotonic() + self._pause * _random.uniform(0.5, 1)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
-            raise LogUnavailableError(UNREACHABLE) from None
+            self._failure = describe_failure(str(error))
+            raise LogUnavailableError(self._failure) from None
         self._pause = FIRST_PAUSE
         self._queue.forget()
         self.opened += 1

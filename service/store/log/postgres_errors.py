@@ -3,6 +3,7 @@
 None repeats a message of the server or of the driver, because those can hold values and addresses.
 """
 
+import re
 from typing import Final
 
 from psycopg import pq
@@ -18,6 +19,19 @@ LOST_STATEMENTS: Final = frozenset((b"26000", b"42P05"))
 DAMAGED_FILES: Final = frozenset((b"XX001", b"XX002"))
 DISK_FULL: Final = b"53100"
 READ_ONLY: Final = b"25006"
+UNREACHABLE: Final = "the feedback log's database cannot be reached; try again"
+# What a server, libpq or psycopg says of a connection that failed, and what to do about it.
+MISTAKES: Final = {
+    re.compile('password authentication failed|no password supplied|role ".*" does not exist|no pg_hba.conf entry'): (
+        "the feedback log's database refuses the role or its password; correct the address, or set PGPASSWORD"
+    ),
+    re.compile('database ".*" does not exist'): (
+        "the feedback log's server has no database of that name; make it, then run `softstep migrate`"
+    ),
+    re.compile("could not translate host name|failed to resolve host"): (
+        "the host of the feedback log's database is unknown; correct the address"
+    ),
+}
 
 
 class ConnectionBrokenError(LogUnavailableError):
@@ -34,6 +48,15 @@ class StatementRefusedError(LogUnavailableError):
     def __init__(self, message: str, *, may_retry: bool) -> None:
         super().__init__(message)
         self.may_retry = may_retry
+
+
+def describe_failure(text: str) -> str:
+    """Return the sentence about a connection that failed, given what the driver says.
+
+    It names the mistakes of an address that is new. A server that speaks another language gets the general sentence.
+    """
+    found = (sentence for pattern, sentence in MISTAKES.items() if pattern.search(text))
+    return next(found, UNREACHABLE)
 
 
 def refusal_error(result: PGresult) -> LogError:
