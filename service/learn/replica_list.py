@@ -56,6 +56,7 @@ class ReplicaList:
         self._due = 0.0
         self.learners: Learners = None
         self.has_workers = False
+        self._seen: dict[str, float] = {}  # when each of the others was seen last, by the clock of this process
 
     def is_due(self, now: float) -> bool:
         """Return whether to call `exchange` at a time, in seconds of a monotonic clock."""
@@ -75,11 +76,7 @@ class ReplicaList:
         with suppress(LogError):  # what is known of the others stays
             erased = {number: stream.erased_epoch for number, stream in streams.items()}
             self._facts.report_replica(self._name, erased, self._role, halted)
-            others = [
-                replica
-                for replica in self._facts.list_replicas()
-                if replica.name != self._name and replica.seconds < LIVE_SECONDS
-            ]
+            others = self._select_live([one for one in self._facts.list_replicas() if one.name != self._name], now)
             self.learners = [replica for replica in others if replica.role != WORKER]
             self.has_workers = any(replica.role == WORKER for replica in others)
             self._cells[LEARNERS] = len(self.learners) + (self._role != WORKER)
@@ -88,3 +85,13 @@ class ReplicaList:
             for number, stream in streams.items():
                 epochs = [replica.erased.get(number, 0) for replica in others]
                 stream.erased_elsewhere = min(epochs, default=SEQ_MAX)
+
+    def _select_live(self, replicas: Sequence[Replica], now: float) -> list[Replica]:
+        """Return those of the replicas that were seen lately.
+
+        After a failover, the age of each is the difference of two servers' clocks until it reports again. So one that
+        was seen counts for as long, whatever its age is meanwhile. An age is not negative: it may be that difference.
+        """
+        seen = {one.name: now - max(0.0, one.seconds) for one in replicas}
+        self._seen = {name: max(at, self._seen.get(name, at)) for name, at in seen.items()}
+        return [one for one in replicas if now - self._seen[one.name] < LIVE_SECONDS]

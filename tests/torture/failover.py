@@ -84,6 +84,10 @@ FAULTS = (
         "accepted, up to the limit of lag", "older services are held until they are upgraded",
         "`tests/system/test_two_releases.py`",
     ),
+    (
+        "clocks of replicas differ by hours", "go on", "accepted; tokens of another replica may expire early",
+        "the same is learned, because nothing compares two clocks", "`tests/system/test_skewed_clocks.py`",
+    ),
 )  # fmt: skip
 TABLE = make_table(("fault", "predictions", "feedback", "afterwards", "tested"), FAULTS)
 

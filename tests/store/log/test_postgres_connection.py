@@ -2,7 +2,10 @@
 
 import contextlib
 import traceback
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import psycopg
@@ -13,10 +16,12 @@ from service.logs import format_exception
 from service.store.log import postgres_connection
 from service.store.log.postgres import PostgresLog
 from service.store.log.postgres_append import PostgresAppender
+from service.store.log.postgres_connection import PostgresConnection
 from service.store.log.postgres_schema import create_schema
 from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget, kinds, rollback
 from tests.support.lost_answers import losing_answer
 from tests.support.postgres_servers import OWNER, PASSWORD, ROLE, PostgresCluster
+from tests.support.set_clock import SetClock
 from tests.support.tcp_relay import TcpRelay
 from tests.support.waiting import wait_until
 
@@ -130,6 +135,38 @@ def test_pauses_between_attempts_have_a_limit(monkeypatch: pytest.MonkeyPatch) -
     limits = [0.05, 0.1, 0.2, 0.4, *[0.5] * 4]
     assert all(limit / 2 - 1e-6 <= pause <= limit + 1e-6 for pause, limit in zip(pauses, limits, strict=True))
     assert len(set(pauses[4:])) == 4
+
+
+def test_many_logs_do_not_connect_in_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty logs lose their server at once and are called all the time: their attempts soon spread over the pause.
+
+    All try in the first moment, and learn that the server is away. Later none tries twice within half a pause, and no
+    tenth of a second has half of their attempts.
+    """
+    clock, logs, steps = SetClock(), 50, 400
+    monkeypatch.setattr(postgres_connection, "time", clock)
+    monkeypatch.setattr(postgres_connection, "_random", Random(7))
+    attempts: list[list[float]] = [[] for _ in range(logs)]
+    made = [PostgresLog("postgresql://127.0.0.1:1/none") for _ in range(logs)]
+
+    def refuse(connection: PostgresConnection) -> None:
+        at = next(number for number, log in enumerate(made) if log._connection is connection)  # whose attempt it is
+        attempts[at].append(clock.now)
+        raise OSError
+
+    monkeypatch.setattr(PostgresConnection, "_connect", refuse)
+    for _ in range(steps):
+        for log in made:
+            with pytest.raises(LogUnavailableError):
+                log.list_streams()
+        clock.now += 0.02
+    longest, begin = postgres_connection.LONGEST_PAUSE, 100.0
+    for times in attempts:
+        gaps = [after - before for before, after in pairwise(times) if before > begin + 2]
+        assert all(longest / 2 - 0.001 <= gap <= longest + 0.03 for gap in gaps)
+    moments = Counter(int((time - begin) / 0.1) for times in attempts for time in times)
+    assert all(times[0] == begin for times in attempts)
+    assert max(count for moment, count in moments.items() if moment >= 20) <= logs / 2
 
 
 def test_a_session_that_has_ended_is_noticed(rig: Rig) -> None:
