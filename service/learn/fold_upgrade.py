@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from service.chain_errors import BaseForgottenError, LogForkedError
-from service.errors import ArtifactError, LogUnavailableError, SnapshotError
+from service.errors import ArtifactError, IdConflictError, SnapshotError
 from service.learn.base_state import FoldStart, decode_state, encode_state
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
@@ -73,7 +73,8 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
         The seq of the state that the fold continues from, or None if there was nothing to take over.
 
     Raises:
-        ArtifactError: As for `current_fold_version`.
+        ArtifactError: As for `current_fold_version`, or the log refuses the event, because its disk is full.
+        LogForkedError: Try again: another replica was faster.
         LogError: The log cannot be used now.
     """
     lineage = read_lineage(log, stream.number)
@@ -90,8 +91,10 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     payload = dump({"seq": seq, "turns": turns, "n_classes": n_classes, "state": state})
     draft = Draft(stream.number, Kind.BASE, base_id(stream.version, FOLD_VERSION), payload, now_ms)
     (outcome,) = log.append([draft])
+    if isinstance(outcome, IdConflictError):
+        raise LogForkedError("another replica has taken over the stream meanwhile, from a state at another event")
     if not isinstance(outcome, EventLocation):
-        raise LogUnavailableError(f"the stream cannot be taken over now: {outcome}")
+        raise ArtifactError(f"the stream cannot be taken over now: {outcome}")
     return seq
 
 

@@ -80,6 +80,7 @@ class LearnerProcess:
         self._divergences: Final = Divergences(memory)
         self._replicas: Final = ReplicaExchange(self._log, self._data, settings.role, memory)
         self._delays: Final = StreamDelays(self._data, self._failures, self._divergences, self._cells)
+        self._failed_at = 0  # the number of the stream at which the log could not be used
         self._is_stopping = False
 
     def _open_log(self) -> FeedbackLog:
@@ -115,10 +116,13 @@ class LearnerProcess:
         """Fold one batch of each stream; return whether more may wait."""
         self._look(now)
         is_busy = False
-        for number, stream in self._streams.items():
-            if self._delays.is_due(number, now):
+        # The stream at which the log failed comes last: one that it fails at again and again holds up no other.
+        for stream in sorted(self._streams.values(), key=lambda one: (one.number <= self._failed_at, one.number)):
+            if self._delays.is_due(stream.number, now):
+                self._failed_at = stream.number
                 with self._delays.delay_on_failure(stream, self._learners):
                     is_busy |= self._learn(stream)
+        self._failed_at = 0
         if self._replicas.exchange(now, self._streams, self._learners, self._delays):
             self._notify_workers()
         return is_busy

@@ -1,5 +1,6 @@
 """A learner that starts while the log forks, or cannot be read, loses nothing and waits no longer than it must."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import pytest
 from service.chain_errors import LogForkedError
 from service.errors import LogUnavailableError
 from service.learn import stream_learner
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import Event, Position, Stream
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 from tests.support.shared_log_rig import EVENTS, SharedLogRig
 from tests.support.shared_memory_log import SharedMemoryLog
+from tests.support.waiting import SECONDS, wait_until
 
 
 @pytest.fixture
@@ -77,3 +81,39 @@ def test_a_log_that_is_lost_during_a_start_hides_no_fork(rig: SharedLogRig, monk
                 rig.look()
     rig.learn(lambda: rig.is_published(EVENTS + 5))
     assert rig.memory.log_forks == 1
+
+
+def test_a_stream_at_which_the_log_fails_holds_up_no_other(rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose artifact takes longer to read than a call may; all streams are tried again and again."""
+    versions = [open_version(rig, version) for version in (2, 3)]
+    read_checked, failed = SharedMemoryLog.read_checked, []
+
+    def fail_or_read(log: SharedMemoryLog, stream: int, since: Position, limit: int) -> list[Event]:
+        if stream == versions[0].number:
+            failed.append(stream)
+            raise LogUnavailableError("the database did not answer")
+        return read_checked(log, stream, since, limit)
+
+    monkeypatch.setattr(SharedMemoryLog, "read_checked", fail_or_read)
+    for stream in (rig.stream, *versions):
+        rig.append(stream, 10 * stream.number, 10 * stream.number + 3)
+
+    def are_learned(*streams: Stream) -> bool:
+        with suppress(LogUnavailableError):
+            rig.look()
+        folders = (DataDirectory(rig.path).stream_folder(stream.model, stream.version) for stream in streams)
+        return all(list_seqs(folder.snapshots)[-1:] == [3] for folder in folders)
+
+    wait_until(lambda: are_learned(rig.stream, versions[1]), SECONDS)
+    assert failed != []
+    monkeypatch.undo()
+    monkeypatch.setattr(rig.process, "_log", rig.log)
+    wait_until(lambda: are_learned(*versions), SECONDS)
+
+
+def open_version(rig: SharedLogRig, version: int) -> Stream:
+    """Open a stream of another version with the artifact of the first one."""
+    (genesis,) = {stream.genesis for stream in rig.log.list_streams()}
+    stream = rig.log.open_stream("m", version, genesis, 3)
+    rig.log.files.artifacts[stream.number] = rig.log.files.artifact_of(rig.stream.number)
+    return stream

@@ -1,6 +1,6 @@
 """Replicas of two releases share a log: the first one with a new fold takes a stream over, for all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from service.learn.follow import Follower
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import Kind, Stream
+from service.store.log.events import Draft, Kind, Outcome, Stream
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 from tests.support.history_machine import contents_hash, fold_by_definition, restore_fold_version, set_fold_version
@@ -106,6 +106,28 @@ def test_replicas_that_take_over_at_one_moment_write_one_base(
     assert take_over(stream, artifact, log, follower.folder.checkpoints, 0) == EVENTS
     assert nested == [EVENTS]
     assert kinds(log, stream) == [Kind.BASE]
+
+
+def test_a_replica_that_takes_over_second_starts_from_the_base_of_the_first(
+    rig: SharedLogRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both have seen none, and their states are at different events: the second starts again at once."""
+    rig.append(rig.stream, 0, EVENTS)
+    rig.learn(lambda: rig.is_published(EVENTS))
+    # What the process does at its end.
+    rig.process._learners.pop(rig.stream.number).write_last([])
+    set_fold_version(2)
+    append = rig.log.append
+
+    def append_after_another(drafts: Sequence[Draft]) -> list[Outcome]:
+        monkeypatch.setattr(rig.log, "append", append)
+        assert take_over(rig.stream, make_artifact("softmax", N, ["a", "b", "c"]), rig.log, rig.path / "none", 0) == 0
+        return append(drafts)
+
+    monkeypatch.setattr(rig.log, "append", append_after_another)
+    rig.learn(lambda: rig.is_published(EVENTS + 1))
+    assert kinds(rig.log, rig.stream) == [Kind.BASE]
+    assert "held" not in caplog.text
 
 
 def test_an_older_follower_folds_what_it_reads_before_the_base(
