@@ -187,6 +187,26 @@ def test_what_the_driver_says_is_described(text: str, sentence: str) -> None:
     assert sentence in describe_failure(text)
 
 
+def test_a_role_without_rights_is_told_from_a_database_without_tables(
+    address: str, postgres_server: PostgresCluster
+) -> None:
+    """As in a database of PostgreSQL 15 that another role owns: `softstep migrate` does not help then."""
+    foreign = f"{address}_foreign"
+    name = foreign.rpartition("/")[2]
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    for argv, part in (
+        (("log", "iris", "--log", foreign), "run `softstep migrate`"),
+        (("migrate", "--to", foreign), "own"),
+    ):
+        done = run_command(*argv)
+        assert (done.returncode, part in done.stderr) == (1, True), done.stderr
+    assert run_command("migrate", "--to", address).returncode == 0
+    postgres_server.execute("ALTER TABLE streams OWNER TO postgres", database=address.rpartition("/")[2])
+    done = run_command("log", "iris", "--log", address)
+    assert "let it own database and tables" in done.stderr
+    postgres_server.drop_database(foreign)
+
+
 def test_stored_checkpoints_are_verified(moved: Path, address: str, postgres_server: PostgresCluster) -> None:
     """Those that replicas share are read from the log, and compared with the fold; a forgotten event makes one old."""
     database = address.rpartition("/")[2]

@@ -13,9 +13,16 @@ from service.errors import LogDamagedError, LogError, LogFullError, LogUnavailab
 
 # SQLSTATEs. The transaction was ended so that another could continue; it may be tried again.
 CONFLICTS: Final = frozenset((b"23505", b"40001", b"40P01"))
-MISSING_TABLES: Final = frozenset((b"42P01", b"42703", b"42501", b"3F000"))
-# A statement that this session has prepared is not there, or another one has its name.
-LOST_STATEMENTS: Final = frozenset((b"26000", b"42P05"))
+NO_TABLES: Final = "the database has no feedback log of this release; run `softstep migrate`"
+NO_STATEMENT: Final = "the pooler before the database keeps no prepared statements; unset SOFTSTEP_LOG_PREPARE"
+# A retry fails until the database, its role or a setting is changed. 42501: the role owns neither the tables
+# nor the database, and may make none since PostgreSQL 15. 26000 and 42P05: a statement that this session has prepared
+# is not there, or another one has its name.
+UNSAFE: Final = {
+    **dict.fromkeys((b"42P01", b"42703", b"3F000"), NO_TABLES),
+    **dict.fromkeys((b"26000", b"42P05"), NO_STATEMENT),
+    b"42501": "the role may not use this database for a feedback log; let it own database and tables",
+}
 DAMAGED_FILES: Final = frozenset((b"XX001", b"XX002"))
 DISK_FULL: Final = b"53100"
 READ_ONLY: Final = b"25006"
@@ -62,10 +69,8 @@ def describe_failure(text: str) -> str:
 def refusal_error(result: PGresult) -> LogError:
     """Return the error of a statement that the server refused."""
     state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-    if state in MISSING_TABLES:
-        return LogUnsafeError("the database has no feedback log of this release; run `softstep migrate`")
-    if state in LOST_STATEMENTS:
-        return LogUnsafeError("the pooler before the database keeps no prepared statements; unset SOFTSTEP_LOG_PREPARE")
+    if state in UNSAFE:
+        return LogUnsafeError(UNSAFE[state])
     if state in DAMAGED_FILES:
         return LogDamagedError("the feedback log's database is damaged; restore a backup")
     if state == DISK_FULL:
