@@ -178,7 +178,7 @@ class StreamReceiver:
             positions, epoch = dependencies(snapshot.position.seq, fields), int(fields["epoch"])
             if positions[0] != snapshot.position or fields["genesis"] != self.stream.genesis.hex():
                 raise SnapshotError("a learner has passed on the snapshot of another stream or event")
-            if not all(map(self._is_in_log, positions)) or not self._has_base(fields):
+            if not all(map(self._is_in_log, positions[1:])) or not self._has_base(fields):
                 return False
             self._served = read_snapshot(unchecked)
             unchecked.rename(self._folder.snapshots / str(snapshot.position.seq))

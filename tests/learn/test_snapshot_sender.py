@@ -282,6 +282,20 @@ def test_a_snapshot_of_a_lost_branch_is_not_served_and_replaced(rig: Rig) -> Non
     assert rig.receiver.seq == 4
 
 
+def test_a_snapshot_that_heeds_a_lost_event_is_not_served(rig: Rig) -> None:
+    """A rollback of later, which the log has lost, may have changed what the snapshot covers."""
+    rig.append(feedback(rig.stream, 1))
+    rig.learner.fold()
+    fields = dict(read_fields(rig.learner.follower.folder.snapshots / "1"))
+    position = Position(1, bytes.fromhex(fields["hash"]))
+    for heeded, is_served in (([2, "00" * 32], False), ([1, fields["hash"]], True)):
+        content = b"".join(encode_file({**fields, "heeded": heeded}, {"a": np.zeros(3, "<f4")}))
+        one = SharedSnapshot(rig.stream.number, position, 0, hashlib.sha256(content).digest(), "")
+        rig.log.snapshots.empty()
+        assert rig.log.snapshots.replace(one, content, bytes)
+        assert rig.receive() == is_served
+
+
 def test_what_is_served_of_a_lost_branch_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the log has other events: it serves those that learners have of them, an earlier seq included."""
     monkeypatch.setattr(stream_receiver, "CHECK_SECONDS", 0.0)

@@ -48,7 +48,13 @@ def test_replicas_are_listed(log: PostgresLog, postgres_server: PostgresCluster,
     one, two = log.facts.list_replicas()
     assert (one.name, one.erased, two.name, two.erased) == ("a", {3: 2, 4: 0}, "b", {})
     assert 0 <= one.seconds <= two.seconds < 10
+    assert (one.role, one.halted) == ("all", frozenset())
     name = shared_address.rpartition("/")[2]
+    log.facts.report_replica("b", {}, "worker", {7, 5})
+    assert log.facts.list_replicas()[1][3:] == ("worker", frozenset((5, 7)))
+    old = """UPDATE replicas SET reached = '{"erased": {"3": 4}}' WHERE name = 'b'"""
+    postgres_server.execute(old, database=name)
+    assert log.facts.list_replicas()[1][2:] == ({3: 4}, "all", frozenset())
     postgres_server.execute("UPDATE replicas SET seen = seen - interval '1 hour' WHERE name = 'a'", database=name)
     postgres_server.execute("UPDATE replicas SET seen = seen - interval '2 days' WHERE name = 'b'", database=name)
     log.facts.report_replica("c", {})

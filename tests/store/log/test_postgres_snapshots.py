@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -101,6 +102,27 @@ def test_a_stream_rests_for_as_long_as_its_bytes_take(
         while not other.snapshots.replace(snapshot(5, 2, content), content, no_base):
             time.sleep(0.005)
         assert time.monotonic() - start > 0.29
+
+
+def test_one_of_several_learners_sends(shared_address: str) -> None:
+    """All at the same moment, each another snapshot; the others read no base, and send nothing while it rests."""
+    sent, barrier = list[int](), threading.Barrier(8)
+
+    def send(seq: int) -> None:
+        with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
+            log.snapshots.list_snapshots()
+            content = bytes(PART_BYTES)
+            barrier.wait()
+            sent.append(log.snapshots.replace(snapshot(9, seq, content), content, no_base))
+
+    threads = [threading.Thread(target=send, args=(seq,)) for seq in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(sent) == [0] * 7 + [PART_BYTES]
+    with contextlib.closing(PostgresLog(shared_address, copies=1)) as log:
+        assert log.snapshots.replace(snapshot(9, 100, b"a", base="a" * 32), b"a", no_base) == 0
 
 
 @pytest.mark.usefixtures("unlimited")
