@@ -206,10 +206,11 @@ def test_workers_go_on_without_a_learner(
                 os.kill(process, signal.SIGKILL)
         teach(a, *range(5, 9))
         assert (predict(a)["seq"], weights_at(a, 5)) == (5, weights)
+        # As if it had been killed long ago.
+        long_ago = "UPDATE replicas SET seen = seen - interval '1 minute' WHERE reached ->> 'role' = 'learner'"
+        postgres_server.execute(long_ago, database=address.rpartition("/")[2])
         with starting(iris_models, tmp_path / "b", address) as b:
             assert weights_at(b, 5) == weights
-            lately = "UPDATE replicas SET seen = seen - interval '1 minute' WHERE reached ->> 'role' = 'learner'"
-            postgres_server.execute(lately, database=address.rpartition("/")[2])
             wait_until(lambda: metadata(b, "iris")["learner"]["state"] == "held", SECONDS)
             assert "learner" in metadata(b, "iris")["learner"]["reason"]
             assert httpx.get(f"{b.url}/readyz").status_code == 503
