@@ -171,9 +171,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "model_refused": LogEvent(
         WARNING, "model {model} version {version} refused: {reason}", "A version on disk cannot be served."
     ),
-    "model_unloaded": LogEvent(
-        INFO, "model {model} version {version}: unloaded", "An unload request stopped serving a version."
-    ),
+    "model_unloaded": LogEvent(INFO, "model {model} version {version}: unloaded", "A version is served no longer."),
     "unload_list_damaged": LogEvent(
         WARNING,
         "the list of unloaded models stays as it was: {reason}",
@@ -197,17 +195,18 @@ EVENTS: Final[dict[str, LogEvent]] = {
     ),
     "models_unreadable": LogEvent(WARNING, "models directory: {reason}", "The models directory cannot be read."),
     "models_readable": LogEvent(INFO, "models directory: readable again", "The models directory can be read again."),
-    "scan_failed": LogEvent(
-        ERROR, "the scan of the models directory failed", "A fault of the scan; the next one tries again."
-    ),
+    "scan_failed": LogEvent(ERROR, "the scan of the models directory failed", "A fault; the next scan tries again."),
     "snapshot_refused": LogEvent(
         WARNING,
         "a snapshot of model {model} version {version} cannot be served: {reason}",
         "A learned state cannot be read; the one before is served.",
     ),
-    "load_applied": LogEvent(
-        INFO, "every worker has done the {action} of model {model}", "A load or unload request was carried out."
+    "past_state_failed": LogEvent(
+        WARNING,
+        "the state of model {model} version {version} at seq {seq} cannot be folded: {reason}",
+        "A request needs a state of the past. It is answered with 202 and starts another attempt when it is repeated.",
     ),
+    "load_applied": LogEvent(INFO, "every worker has done the {action} of model {model}", "A load or unload was done."),
     # Requests
     "access": LogEvent(
         INFO,

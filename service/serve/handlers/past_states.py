@@ -15,6 +15,8 @@ from typing import Final
 from service.access.scopes import Scope
 from service.configuration import log_environment
 from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
+from service.log_events import logger
+from service.log_limit import LineLimit
 from service.role_errors import NotInRoleError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
@@ -28,6 +30,8 @@ from service.store.states.state_folder import prune_snapshots
 # So many states of the past stay on disk for the next request.
 HISTORY_MAX: Final = 4
 NICE: Final = 10
+# What begins an error of a command (console.py), unlike the lines of its progress and of a traceback.
+COMMAND_PREFIX: Final = b"softstep: "
 
 
 class PastStates:
@@ -43,6 +47,7 @@ class PastStates:
         self._writer: Final = writer
         self._data: Final = data
         self._settings: Final = settings
+        self._failures: Final = LineLimit()
         self._replays: Final[dict[Scope, asyncio.Task[None]]] = {}  # by the scope of the call that needs the state
 
     async def check_available(self, served: ServedModel, seq: int) -> None:
@@ -105,13 +110,23 @@ class PastStates:
             sys.executable, "-m", "service", "replay", f"{served.name}/{served.version}",
             "--data", str(self._settings.data), "--seq", str(seq), "--keep", str(folder.history),
             env=log_environment(os.environ, self._settings),
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=_lower_priority,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, preexec_fn=_lower_priority,
         )  # fmt: skip
         try:
-            await process.wait()
+            _, errors = await process.communicate()
         finally:
             with suppress(ProcessLookupError):
                 process.terminate()
+        if process.returncode:
+            reason = _last_sentence(errors) or f"exit code {process.returncode}"
+            if self._failures.is_due(f"{served.key} {reason}"):
+                logger.event("past_state_failed", model=served.name, version=served.version, seq=seq, reason=reason)
+
+
+def _last_sentence(errors: bytes) -> str:
+    """Return the last error that a command has printed, or "" if it has printed none, as when it was killed."""
+    lines = [line.removeprefix(COMMAND_PREFIX) for line in errors.splitlines() if line.startswith(COMMAND_PREFIX)]
+    return lines[-1].decode(errors="replace") if lines else ""
 
 
 def not_learned() -> SeqNotFoundError:

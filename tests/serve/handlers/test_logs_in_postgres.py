@@ -71,6 +71,21 @@ def test_past_states_are_folded_from_the_log(pair: Pair, log: PostgresLog) -> No
     assert log.stream_state(stream.number).seq == 3
 
 
+def test_a_past_state_that_cannot_be_folded_is_logged(
+    pair: Pair, address: str, postgres_server: PostgresCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is asked to ask again, and the operator is told why that does not help."""
+    for label in (0, 1):
+        assert ask(pair, "feedback", labels=[label]).status == 202
+    postgres_server.execute("DELETE FROM blobs", database=address.rpartition("/")[2])
+    assert ask(pair, "explain", seq=1).status == 202
+    wait_until(lambda: "cannot be folded" in caplog.text, 60)
+    assert caplog.messages[-1] == (
+        "the state of model iris version 1 at seq 1 cannot be folded: "
+        "the log lacks the artifact of the stream; restore a backup of its database"
+    )
+
+
 def test_a_stream_may_get_the_number_of_another(
     pair: Pair, log: PostgresLog, address: str, postgres_server: PostgresCluster
 ) -> None:
