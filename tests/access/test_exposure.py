@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.access.exposure import has_identities, is_loopback_address, may_be_open
+from service.access.exposure import has_identities, is_loopback_address, may_be_open, refuse_exposure
+from service.configuration import InvalidSettingsError
 from service.errors import ApiKeysError
 from service.settings import Settings
 from tests.support.api_keys import add_key
@@ -69,3 +70,25 @@ def test_a_file_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(ApiKeysError, match="cannot be read: Is a directory"):
         has_identities(Settings(data=tmp_path))
+
+
+def test_an_exposed_service_names_the_place_of_its_keys(tmp_path: Path) -> None:
+    """A file, the data directory or the log, whose address is not printed; with keys it may start."""
+    log = "postgresql://softstep:secret@db.example/softstep"
+    exposed = {"data": tmp_path / "data", "host": "192.0.2.1"}
+    for more, place in (
+        ({}, f"--data {tmp_path}/data"),
+        ({"log": log}, '--log "$SOFTSTEP_LOG"'),
+        ({"log": log, "learn": False}, f"--data {tmp_path}/data"),
+        ({"log": log, "keys_file": tmp_path / "own.json"}, f"--keys-file {tmp_path}/own.json"),
+    ):
+        settings = Settings(**exposed, **more)
+        with pytest.raises(InvalidSettingsError) as raised:
+            refuse_exposure(settings)
+        assert raised.value.sentences[1].endswith(f"predict,feedback,admin {place}")
+        assert not any("secret" in sentence for sentence in raised.value.sentences)
+        refuse_exposure(settings.model_copy(update={"open": True}))
+        refuse_exposure(settings.model_copy(update={"host": "127.0.0.1"}))
+        add_key(settings.keys_path)
+        refuse_exposure(settings)
+        settings.keys_path.unlink()
