@@ -9,7 +9,7 @@ import pytest
 from service.learn import receiver_process, replica_list
 from service.learn.receiver_process import HALTED, NO_LEARNER, ReceiverProcess
 from service.learn.replica_list import ReplicaList
-from service.process.shared_memory import LOG_FORKS, SharedMemory
+from service.process.shared_memory import LOG_DOUBTS, LOG_FORKS, SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
@@ -118,7 +118,10 @@ def test_a_stream_that_fails_delays_itself_alone(worker: Worker, monkeypatch: py
 
 
 def test_a_fork_is_counted(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The states of a lost branch go, and what learners have of the other one is served."""
+    """The states of a lost branch go, and what learners have of the other one is served.
+
+    Meanwhile workers know that what they serve is in doubt.
+    """
     monkeypatch.setattr("service.learn.stream_receiver.CHECK_SECONDS", 0.0)
     worker.append(1, 2)
     kept = worker.log.save()
@@ -127,9 +130,12 @@ def test_a_fork_is_counted(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> N
     worker.log.restore(kept)
     worker.look()
     assert worker.status()[0] == "held"
+    cells = worker.memory.learner_cells
+    assert (doubts := cells[LOG_DOUBTS]) > 0
     worker.append(*range(10, 15))
     worker.until(lambda: worker.served() == 7, learning=True)
-    assert worker.memory.learner_cells[LOG_FORKS] == 1
+    assert cells[LOG_FORKS] == 1
+    assert cells[LOG_DOUBTS] > doubts
 
 
 class Erased:
