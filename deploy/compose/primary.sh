@@ -11,6 +11,7 @@ CREATE DATABASE softstep OWNER softstep;
 -- The primary keeps what a stopped standby has not received yet, up to a limit; beyond it the standby is copied again.
 SELECT FROM pg_create_physical_replication_slot('standby');
 ALTER SYSTEM SET max_slot_wal_keep_size = '8GB';
-ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (standby)';
+-- Both servers: the one that is promoted has the setting too, and waits for the other one from its first moment on.
+ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (primary, standby)';
 SQL
 echo "host replication replication all scram-sha-256" >>"$PGDATA/pg_hba.conf"

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Runs the standby of compose.replicas.yaml: copies the primary into a new volume, and then follows it. A copy that was
-# interrupted begins again. `cluster_name` is the name by which the primary waits for it.
+# Runs a standby of compose.replicas.yaml: copies the server PRIMARY into a new volume, and then follows it. A copy that was
+# interrupted begins again. NAME is that of its slot of replication, and `cluster_name`, by which the primary waits for it.
+#   standby.sh copy    replaces the data of a server that was the primary by a copy, and ends
 set -euo pipefail
 umask 077
-if [ ! -s "$PGDATA/PG_VERSION" ]; then
+if [ "${1:-}" = copy ] || [ ! -s "$PGDATA/PG_VERSION" ]; then
   rm -rf "$PGDATA.partial"
-  PGPASSWORD=$REPLICATION_PASSWORD pg_basebackup --host "$PRIMARY" --username replication --slot standby --wal-method stream \
+  PGPASSWORD=$REPLICATION_PASSWORD pg_basebackup --host "$PRIMARY" --username replication --slot "$NAME" --wal-method stream \
     --checkpoint fast --write-recovery-conf --pgdata "$PGDATA.partial"
+  rm -rf "$PGDATA"
   mv "$PGDATA.partial" "$PGDATA"
 fi
-exec postgres -c cluster_name=standby "$@"
+[ "${1:-}" = copy ] || exec postgres -c cluster_name="$NAME" "$@"

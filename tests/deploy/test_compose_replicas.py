@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.support.postgres_servers import (
     require_postgres,
     run_program,
 )
+from tests.support.programs import program
 from tests.support.waiting import wait_until
 
 FILE = ROOT / "compose.replicas.yaml"
@@ -32,11 +33,37 @@ SCRIPTS = ROOT / "deploy" / "compose"
 # Characters that quoting in a shell, in SQL or in a connection string would have to escape.
 LOG_PASSWORD, REPLICATION_PASSWORD = "a'b c", 'r"d$1\\'
 START_SECONDS = 60.0
+# Of a service in Compose's specification, those that the files use.
+KEYS = {
+    *("build", "cap_drop", "command", "depends_on", "entrypoint", "environment", "healthcheck", "image", "mem_limit"),
+    *("pids_limit", "ports", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "stop_signal"),
+    *("tmpfs", "user", "volumes"),
+}
+CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 
 
 def services() -> dict[str, dict[str, Any]]:
     """Return the services of the file."""
     return dict(yaml.safe_load(FILE.read_text())["services"])
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.replicas.yaml"])
+def test_files_say_what_compose_knows(name: str) -> None:
+    """Each key is one of Compose's, and what a service names is there: services, volumes and files."""
+    file = yaml.safe_load((ROOT / name).read_text())
+    assert {key for key in file if not key.startswith("x-")} <= {"services", "volumes"}
+    for service in file["services"].values():
+        assert service.keys() <= KEYS
+        assert service.get("healthcheck", {}).keys() <= {"test", "interval", "timeout", "start_period", "retries"}
+        assert service.get("restart", "no") in {"no", "always", "on-failure", "unless-stopped"}
+        assert service.get("depends_on", {}).keys() <= file["services"].keys()
+        for dependency in service.get("depends_on", {}).values():
+            assert dependency["condition"] in CONDITIONS
+        for mount in service.get("volumes", []):
+            source, target, *mode = mount.split(":")
+            assert (ROOT / source).exists() if source.startswith("./") else source in file["volumes"]
+            assert target.startswith("/")
+            assert mode in ([], ["ro"])
 
 
 def test_three_replicas_share_a_log_and_nothing_else_but_keys() -> None:
@@ -65,80 +92,120 @@ def test_no_password_has_a_default_and_no_port_is_public() -> None:
 
 def test_nginx_takes_the_file_and_asks_each_replica(tmp_path: Path) -> None:
     """The real nginx finds no fault; no request that was sent is repeated."""
-    nginx = shutil.which("nginx")
-    if nginx is None:
-        pytest.skip("nginx is missing, so its file was not tested: apt-get install --no-install-recommends nginx-light")
     text = (SCRIPTS / "nginx.conf").read_text()
     names = {name for name in services() if name.startswith("replica-")}
     for port in (8000, 9000):
         assert set(re.findall(rf"server (\S+):{port};", text)) == names
-    assert re.findall(r"\w+_next_upstream (.*);", text) == ["error", "error"]
+    assert re.findall(r"\w+_next_upstream (.*);", text) == ["error timeout", "error timeout"]
     conf = tmp_path / "nginx.conf"
     conf.write_text(re.sub(r"replica-\d", "127.0.0.1", text))  # names that only compose knows
-    done = subprocess.run([nginx, "-t", "-c", conf], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("nginx"), "-t", "-c", conf], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@contextmanager
-def running_server(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server until the end of the block."""
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
+class Servers:
+    """The two servers of PostgreSQL of the file, of which each runs by the command of its service.
 
+    Args:
+        folder: Where their data and sockets are.
+    """
 
-def test_the_scripts_make_a_primary_that_waits_for_its_standby() -> None:
-    """The role of the log makes its tables through the standby's COMMITs, which hold them; the volume starts again."""
-    require_postgres()
-    programs = find_programs()
-    with cluster_folder(on_disk=True) as folder:
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._programs = folder, find_programs()
+        self._ports = {name: free_port() for name in ("primary", "standby")}
         for name in ("primary.sh", "standby.sh"):
             shutil.copy(SCRIPTS / name, folder)
             (folder / name).chmod(0o755)
             give_to_owner(folder / name)
-        data, port, standby_port = folder / "primary", free_port(), free_port()
-        environment = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PGDATA": str(data),
-            "PGPORT": str(port),
+
+    @property
+    def address(self) -> str:
+        """The address of the log, which names both."""
+        return psycopg.conninfo.make_conninfo(
+            host="127.0.0.1,127.0.0.1", port=f"{self._ports['standby']},{self._ports['primary']}", user="softstep",
+            dbname="softstep", password=LOG_PASSWORD, target_session_attrs="read-write",
+        )  # fmt: skip
+
+    def superuser(self, name: str, database: str = "postgres") -> str:
+        """Return the address of a server for its superuser."""
+        return f"host={self._folder} port={self._ports[name]} user={OWNER} dbname={database}"
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables of a server, or of a script in its container."""
+        other = {"primary": "standby", "standby": "primary"}[name]
+        own = services()[name]["environment"]
+        assert own.get("NAME", name) == name
+        return {
+            "PATH": f"{self._programs}:{os.environ['PATH']}",
+            "PGDATA": str(self._folder / name),
             "LOG_PASSWORD": LOG_PASSWORD,
             "REPLICATION_PASSWORD": REPLICATION_PASSWORD,
+            "NAME": name,
+            "PRIMARY": "127.0.0.1",
+            "PGPORT": str(self._ports[other]),
         }
-        run_program(
-            "initdb",
-            "-D",
-            data,
-            "-U",
-            OWNER,
-            "--no-sync",
-            "--auth-local=trust",
-            "--auth-host=scram-sha-256",
-            folder=folder,
-        )
-        server = [*owner_command("KILL"), f"{programs}/postgres", "-D", str(data), "-k", str(folder), "-c", "fsync=off"]
-        with running_server([*server, "-c", "listen_addresses="], folder, environment):
-            socket = f"host={folder} port={port} user={OWNER} dbname=postgres"
-            wait_until(lambda: _answers(socket), START_SECONDS)
-            script = [*owner_command("KILL"), "bash", str(folder / "primary.sh")]
-            subprocess.run(script, env={**environment, "PGHOST": str(folder)}, check=True, timeout=START_SECONDS)
-        standby = [*owner_command("KILL"), "bash", str(folder / "standby.sh")]
-        standby += ["-k", str(folder), "-c", f"port={standby_port}", "-c", "fsync=off"]
-        of_standby = {**environment, "PGDATA": str(folder / "standby"), "PRIMARY": "127.0.0.1"}
-        address = psycopg.conninfo.make_conninfo(
-            host="127.0.0.1,127.0.0.1", port=f"{standby_port},{port}", user="softstep", dbname="softstep",
-            password=LOG_PASSWORD, target_session_attrs="read-write",
-        )  # fmt: skip
-        with running_server([*server, "-c", "listen_addresses=127.0.0.1"], folder, environment):
-            wait_until(lambda: _answers(socket), START_SECONDS)
-            for _ in range(2):  # the second time the standby has its data
-                with running_server(standby, folder, of_standby):
-                    wait_until(lambda: _streams(socket), START_SECONDS)
-                    create_schema(address)
-        assert "standby" in {path.name for path in folder.iterdir()}
+
+    def create(self) -> None:
+        """Make the data directory of the primary as PostgreSQL's image does, with primary.sh."""
+        data = self._folder / "primary"
+        access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        run_program("initdb", "-D", data, "-U", OWNER, "--no-sync", *access, folder=self._folder)
+        with self.running("primary", "-c", "listen_addresses="):
+            variables = {"PGHOST": str(self._folder), "PGPORT": str(self._ports["primary"])}
+            self.run_script("primary.sh", "primary", **variables)
+
+    def run_script(self, script: str, name: str, *arguments: str, **variables: str) -> None:
+        """Run a script to its end, in the container of a server."""
+        command = [*owner_command("KILL"), "bash", str(self._folder / script), *arguments]
+        environment = {**self.environment(name), **variables}
+        subprocess.run(command, env=environment, check=True, timeout=START_SECONDS)
+
+    @contextmanager
+    def running(self, name: str, *more: str) -> Iterator[None]:
+        """Run a server until the end of the block, once it answers."""
+        postgres = services()["primary"]["command"]
+        commands = {"primary": [f"{self._programs}/{postgres[0]}", *postgres[1:]], "standby": ["bash", "standby.sh"]}
+        options = ["-k", str(self._folder), "-c", f"port={self._ports[name]}", "-c", "fsync=off", *more]
+        command = [*owner_command("KILL"), *commands[name], *options]
+        with (self._folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=self._folder, env=self.environment(name), stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            wait_until(lambda: _answers(self.superuser(name)), START_SECONDS)
+            yield
+        finally:
+            process.terminate()
+            process.wait(START_SECONDS)
+
+
+def test_the_scripts_make_a_primary_that_waits_for_its_standby() -> None:
+    """Tables are made through the standby's COMMITs; after a promotion the old primary follows the new one.
+
+    The steps are those of docs/compose_replicas.md.
+    """
+    require_postgres()
+    with cluster_folder(on_disk=True) as folder:
+        servers = Servers(folder)
+        servers.create()
+        with ExitStack() as first:
+            first.enter_context(servers.running("primary"))
+            with servers.running("standby"):
+                wait_until(lambda: _streams(servers.superuser("primary"), "standby"), START_SECONDS)
+                create_schema(servers.address)
+            with servers.running("standby"):  # this time it has its data
+                wait_until(lambda: _streams(servers.superuser("primary"), "standby"), START_SECONDS)
+                first.close()
+                with psycopg.connect(servers.superuser("standby"), autocommit=True) as connection:
+                    connection.execute("SELECT pg_promote()")
+                    connection.execute("SELECT pg_create_physical_replication_slot('primary')")
+                servers.run_script("standby.sh", "primary", "copy")
+                with servers.running("primary"):
+                    wait_until(lambda: _streams(servers.superuser("standby"), "primary"), START_SECONDS)
+                    with psycopg.connect(servers.address) as connection:
+                        connection.execute("CREATE TABLE stored_by_both ()")
+                    wait_until(lambda: _has(servers.superuser("primary", "softstep"), "stored_by_both"), START_SECONDS)
+                    assert _has(servers.superuser("primary", "softstep"), "events")
 
 
 def _answers(address: str) -> bool:
@@ -149,10 +216,15 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _streams(address: str) -> bool:
+def _streams(address: str, standby: str) -> bool:
     with psycopg.connect(address) as connection:
         query = "SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'"
-        return connection.execute(query).fetchall() == [("standby", "quorum")]
+        return connection.execute(query).fetchall() == [(standby, "quorum")]
+
+
+def _has(address: str, table: str) -> bool:
+    with psycopg.connect(address) as connection:
+        return connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall() == [(True,)]
 
 
 @pytest.mark.parametrize("name", ["primary.sh", "standby.sh"])
