@@ -40,6 +40,7 @@ def test_every_setting_is_in_one_group(script: ModuleType) -> None:
         "deploy/kubernetes.yaml",
         "deploy/kubernetes-stateless.yaml",
         "deploy/kubernetes-replicas.yaml",
+        "deploy/kubernetes-learners.yaml",
         "deploy/kserve.yaml",
         "deploy/kserve-replicas.yaml",
         "deploy/helm/softstep/values.yaml",

@@ -13,8 +13,10 @@ from tests.support.kubernetes_objects import (
     REPLICAS,
     by_kind,
     check_keys,
+    comparable,
     documents,
     render,
+    render_all,
     run_helm,
     settings_of,
 )
@@ -24,6 +26,9 @@ TOKEN_KEY = {
     "valueFrom": {"secretKeyRef": {"name": "softstep-token-key", "key": "token-key", "optional": True}},
 }
 ADDRESS = {"name": "SOFTSTEP_LOG", "valueFrom": {"secretKeyRef": {"name": "softstep-log-app", "key": "uri"}}}
+
+
+ROLES = {**REPLICAS, "learners": {"replicas": 2}, "serviceMonitor": {"enabled": True}}
 
 
 def variants() -> list[dict[str, dict[str, Any]]]:
@@ -144,9 +149,54 @@ def test_the_database_waits_for_a_standby_and_makes_the_secret() -> None:
     assert "postgres-cluster.yaml" in FILES
 
 
+def test_learners_have_pods_of_their_own() -> None:
+    """Workers answer and scale; learners are a fixed number, and no Service for predictions selects them."""
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in render_all(**ROLES)}
+    roles = {}
+    for name in ("softstep", "softstep-learner"):
+        spec = objects["Deployment", name]["spec"]
+        labels = spec["template"]["metadata"]["labels"].items()
+        roles[name] = settings_of(spec["template"]["spec"]["containers"][0]).role
+        for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+            selecting = {each for (found, each), one in objects.items() if found == kind and selector(one) <= labels}
+            assert selecting == {name}
+        assert selector(objects["Deployment", name]) <= labels
+    assert roles == {"softstep": "worker", "softstep-learner": "learner"}
+    assert objects["Deployment", "softstep-learner"]["spec"]["replicas"] == 2
+    scalers = [each["spec"]["scaleTargetRef"]["name"] for (kind, _), each in objects.items() if kind.startswith("Hori")]
+    assert scalers == ["softstep"]
+    monitor = selector(objects["ServiceMonitor", "softstep"])
+    for name in ("softstep", "softstep-learner"):
+        assert monitor <= objects["Service", name]["metadata"]["labels"].items()
+
+
+def selector(each: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return the labels by which an object selects pods or Services."""
+    found = each["spec"].get("selector") or each["spec"]["podSelector"]
+    return set(found.get("matchLabels", found).items())
+
+
+def test_the_chart_renders_the_plain_file_of_learners() -> None:
+    """Each object of the file is one of the chart's, apart from labels and the optional Secret; it has the role."""
+    plain = documents(DEPLOY / "kubernetes-learners.yaml")
+    rendered = {(each["kind"], each["metadata"]["name"]): each for each in render_all(**ROLES)}
+    assert {(each["kind"], each["metadata"]["name"]) for each in plain} == {
+        key for key in rendered if key[1] == "softstep-learner"
+    }
+    for each in plain:
+        assert comparable(rendered[each["kind"], "softstep-learner"]["spec"]) == comparable(each["spec"]), each["kind"]
+
+
+def test_one_pod_that_learns_alone_has_no_learners() -> None:
+    """Without a log in PostgreSQL there is nothing to share."""
+    assert [each["kind"] for each in render_all(learners={"replicas": 2})].count("StatefulSet") == 1
+    assert not [each for each in render_all(learners={"replicas": 2}) if each["metadata"]["name"] == "softstep-learner"]
+
+
 @pytest.mark.parametrize(
     "values",
     [
+        {"settings": {"SOFTSTEP_ROLE": "learner"}},
         {"settings": {"SOFTSTEP_LOG": "postgresql://db"}},
         {"log": {"secret": "log", "copies": "3"}},
         {"autoscaling": {"busyShare": "1.5"}},

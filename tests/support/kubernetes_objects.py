@@ -23,6 +23,7 @@ FILES = [
     "kubernetes.yaml",
     "kubernetes-stateless.yaml",
     "kubernetes-replicas.yaml",
+    "kubernetes-learners.yaml",
     "kserve.yaml",
     "kserve-replicas.yaml",
     "postgres-cluster.yaml",
@@ -64,8 +65,10 @@ def check_objects(objects: list[dict[str, Any]]) -> None:
 
 
 def settings_of(container: dict[str, Any]) -> Settings:
-    """Return the settings that the environment of a container makes."""
+    """Return the settings that the environment of a container makes, with an address of a log for that of a Secret."""
     values = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+    if "SOFTSTEP_LOG" in {variable["name"] for variable in container["env"]}:
+        values["SOFTSTEP_LOG"] = "postgresql://db/softstep"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setenv(name, value)
@@ -104,3 +107,16 @@ def render_all(**values: Any) -> list[dict[str, Any]]:
     objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
     check_objects(objects)
     return objects
+
+
+def comparable(value: Any) -> Any:
+    """Return a specification without what the chart adds to the plain file, or leaves out."""
+    if isinstance(value, dict):
+        dropped = {"labels", "matchLabels", "selector", "imagePullPolicy"}
+        kept = {key: comparable(part) for key, part in value.items() if key not in dropped}
+        if kept.get("type") == "ClusterIP":
+            del kept["type"]
+        if "env" in kept:
+            kept["env"] = {variable["name"]: variable["value"] for variable in kept["env"] if "value" in variable}
+        return kept
+    return [comparable(part) for part in value] if isinstance(value, list) else value

@@ -1,15 +1,21 @@
-{{/* The name of every object: the release's, which names Softstep. */}}
+{{/* The name of every object: the release's, which names Softstep. Those of learners have it too, if they have pods of their own. */}}
 {{- define "softstep.name" -}}
 {{- if contains "softstep" .Release.Name -}}
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-softstep" .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
+{{- if eq (default "" .role) "learner" }}-learner{{ end -}}
+{{- end -}}
+
+{{/* The roles that have pods of their own: "all" has one Deployment, or "worker" and "learner" have one each. */}}
+{{- define "softstep.roles" -}}
+{{- if and (include "softstep.shared" .) .Values.learners.replicas }}["worker", "learner"]{{ else }}["all"]{{ end -}}
 {{- end -}}
 
 {{/* The labels that select the pods of this release; they never change. */}}
 {{- define "softstep.selector" -}}
-app.kubernetes.io/name: softstep
+app.kubernetes.io/name: softstep{{ if eq (default "" .role) "learner" }}-learner{{ end }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
