@@ -20,6 +20,7 @@ from tests.support.waiting import wait_until
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 CASES = Path(__file__).parent / "alert_cases.yaml"
+ADAPTER = ROOT / "deploy" / "prometheus" / "adapter.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 PAGE = ROOT / "docs" / "alerts.md"
 # What Grafana puts in the place of its variables.
@@ -124,6 +125,18 @@ def test_dashboard_variables_have_values(scraped: Scraped) -> None:
                 r"label_values\((\w+)(?:\{.*\})?, (\w+)\)", variable["query"]["query"]
             ).groups()
             assert [series["metric"][label] for series in scraped.prometheus.query(metric)]
+
+
+def test_queries_of_the_adapter_have_results(scraped: Scraped) -> None:
+    """Each metric that pods are scaled by has one value for a service; the busy share is a share."""
+    values = {}
+    for rule in yaml.safe_load(ADAPTER.read_text())["rules"]["custom"]:
+        series = re.match(r"\w+", rule["seriesQuery"])[0]
+        query = rule["metricsQuery"].replace("<<.Series>>", series)
+        query = query.replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job=~".+"')
+        (answer,) = scraped.prometheus.query(query)
+        values[series] = float(answer["value"][1])
+    assert 0 < values["softstep_worker_busy_seconds_total"] < 1.1  # rates are extrapolated
 
 
 def test_panels_have_room_and_a_description() -> None:
