@@ -104,6 +104,14 @@ def test_a_log_moves_there_and_back(address: str, tmp_path: Path) -> None:
     assert migrate("--from", address, "--to", tmp_path / "back") == [stream | {"copied": False}]
 
 
+def test_tables_of_a_later_release_are_added(address: str, postgres_server: PostgresCluster) -> None:
+    """The log of an earlier release gets those that it lacks, and the command says so."""
+    made = [migrate("--to", address), migrate("--to", address)]
+    postgres_server.execute("DROP TABLE snapshots, audit", database=address.rpartition("/")[2])
+    made += [migrate("--to", address), migrate("--to", address)]
+    assert made == [[{"tables_made": is_new}] for is_new in (True, False, True, False)]
+
+
 def test_the_address_comes_from_the_environment(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then no other user sees it; without a source the tables are made."""
     make_history(tmp_path / "data").close()

@@ -24,6 +24,7 @@ Kinds, ids, salts and hashes are those of events.py, so a log that is moved from
 chain. Later schemas only add to this one, and raise its version.
 """
 
+import re
 import secrets
 from contextlib import suppress
 from typing import Final
@@ -103,6 +104,11 @@ TABLES: Final = (
     )
     """,
 )
+# A release adds tables without another version of the schema, because older ones go on without them.
+TABLE_NAMES: Final = re.findall(r"TABLE IF NOT EXISTS (\w+)", "".join(TABLES))
+HAS_TABLES: Final = Statement(
+    f"SELECT {' AND '.join(f'to_regclass({name!r}) IS NOT NULL' for name in TABLE_NAMES)}".encode()
+)
 # A plan that was made while a table was empty reads all of it later; plans of short statements need no compiler. A
 # process that stops within a transaction does not make others wait. A session whose client has closed the socket at its
 # deadline ends while it waits for a lock, so that retries do not use up the connections.
@@ -148,7 +154,7 @@ def has_schema(address: str) -> bool:
     try:
         with connection.call(), suppress(LogUnsafeError):
             _check_version(connection)
-            return True
+            return connection.query(HAS_TABLES) == [(True,)]
     finally:
         connection.close()
     return False
