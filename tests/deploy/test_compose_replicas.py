@@ -66,14 +66,16 @@ def test_files_say_what_compose_knows(name: str) -> None:
             assert mode in ([], ["ro"])
 
 
-def test_three_replicas_share_a_log_and_nothing_else_but_keys() -> None:
-    """They are equal, wait for the tables, and have a data directory that is no volume."""
+def test_three_replicas_share_a_log_and_nothing_else() -> None:
+    """They are equal, wait for the tables, follow the keys of the log, and write to no volume."""
     replicas = [part for name, part in services().items() if name.startswith("replica-")]
     assert len(replicas) == 3
     assert replicas[0] == replicas[1] == replicas[2]
     replica = replicas[0]
     assert replica["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert any(mount.startswith(f"{replica['environment']['SOFTSTEP_DATA']}:") for mount in replica["tmpfs"])
+    assert replica["volumes"] == ["./models:/models:ro"]
+    assert "SOFTSTEP_KEYS_FILE" not in replica["environment"]
     assert replica["environment"]["SOFTSTEP_OPEN"] == "${SOFTSTEP_OPEN:-false}"
     assert services()["migrate"]["environment"].items() <= replica["environment"].items()
 
