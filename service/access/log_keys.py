@@ -1,7 +1,7 @@
 """API keys of a shared log: the fact `api_keys` has the document of key_file.py, and each service keeps a copy of it.
 
     softstep keys    changes the fact, with the entry of the audit in the same transaction
-    the learner      looks at the fact four times a second, and replaces the copy (learn/followed_facts.py)
+    the learner      looks at the fact four times a second, and replaces the copy (learn/facts_thread.py)
     each worker      follows the copy as it follows every file of keys (serve/authorization/authorizer.py)
 
 So the keys of the last look count while the database is lost. A document that is damaged leaves the copy as it was.
