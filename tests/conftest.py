@@ -28,6 +28,8 @@ LONG_MODULES = (
     "tests/torture/",
     "tests/learn/",
     "tests/console/",
+    "tests/train/",
+    "tests/test_",
 )
 
 # Tests have no deadlines: a time says nothing on a loaded machine.
