@@ -104,7 +104,7 @@ def all_results(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
                     Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
                     for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=False):
                         yield "losses" if name == "losses" else "gradients", value
-    for head in HEADS:
+    for head in HEADS if np.float64 in dtypes else ():  # these rows are computed in float64
         X = build_rows(np.float32, 40, 5)
         X[::6, 2] = 3e38
         yield "overflowed rows", build_linear_model(head, np.float32, 5, 20, staged=False).predict(X)

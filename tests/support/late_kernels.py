@@ -35,7 +35,10 @@ class LateKernel:
         types = [numba.typeof(argument) for argument in arguments]
         signature = next(signature for signature in self._signatures if _takes(signature, types))
         if signature not in self._compiled:
+            self._entry.disable_compile(False)
             self._entry.compile(signature)
+            # Else a call with an array that can be written would compile again where a signature has one that is read.
+            self._entry.disable_compile()
             self._compiled.add(signature)
         return self._entry(*arguments)
 
