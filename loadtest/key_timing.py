@@ -18,8 +18,9 @@ from machine import describe
 from operations import read_options, report, row
 
 from service.access.api_key import CHECKSUM_SIZE, ID_SIZE, PREFIX, SECRET_SIZE, ApiKey, checksum_of, make_key
-from service.access.key_file import KeyTable, LimitsRecord, read_keys
+from service.access.key_file import KeyTable, LimitsRecord
 from service.access.key_options import Expiry
+from service.access.key_storage import FileKeyStorage
 from service.access.key_store import KeyStore
 from service.access.scopes import Scope
 
@@ -55,9 +56,9 @@ def main() -> None:
     options = read_options(__doc__, tries=(100_000, "tries of each kind of key"))
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
-        store = KeyStore(Path(name) / "keys.json")
+        store = KeyStore(FileKeyStorage(Path(name) / "keys.json", lambda _entry: None), "user:anyone")
         keys = [store.create("a key", [Scope.PREDICT], None, Expiry(None), LimitsRecord()).key for _ in range(KEYS)]
-        table = KeyTable(read_keys(store.path).keys)
+        table = KeyTable(store.read())
     tries = [(0, text) for text in keys_like(keys[KEYS // 2], options.tries)]
     tries += [(1, make_key().text.encode()) for _ in range(options.tries)]
     random.shuffle(tries)
