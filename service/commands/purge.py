@@ -28,7 +28,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             print_error(f"this deletes {events} events of {name} and everything learned from them; confirm with --yes")
             return 2
         _purge(stored, stream)
-        record_command(settings, Action.PURGE, name)
+        record_command(settings, Action.PURGE, name, facts=stored.log.facts)
     fields = {"model": stream.model, "version": str(stream.version), "events": events}
     print_result(fields, f"{name}: {events} events deleted", as_json=arguments.json)
     return 0

@@ -21,10 +21,11 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         stream = find_stream(stored.log, arguments.model)
         payload, now_ms = dump_seq(arguments.seq), time.time_ns() // 1_000_000
         (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, payload, now_ms, actor=COMMAND)])
-    if isinstance(outcome, RefusedError | LogFullError):
-        raise outcome
-    if not outcome.duplicate:
-        record_command(settings, Action.SKIP, f"{stream.model}/{stream.version}", seq=arguments.seq)
+        if isinstance(outcome, RefusedError | LogFullError):
+            raise outcome
+        if not outcome.duplicate:
+            name = f"{stream.model}/{stream.version}"
+            record_command(settings, Action.SKIP, name, arguments.seq, stored.log.facts)
     fields = {
         "model": stream.model,
         "version": str(stream.version),

@@ -38,8 +38,12 @@ class MemoryFacts:
                 self._values[name] = after
                 self._versions[name] = self._versions.get(name, 0) + 1
                 if note is not None:
-                    self._notes.append(Note(len(self._notes) + 1, int(time.time() * 1000), note))
+                    self.add_note(note)
         return after
+
+    def add_note(self, note: bytes) -> None:
+        """See SharedFacts."""
+        self._notes.append(Note(len(self._notes) + 1, int(time.time() * 1000), note))
 
     def read_notes(self, after: int, limit: int) -> list[Note]:
         """See SharedFacts."""

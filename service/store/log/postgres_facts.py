@@ -144,6 +144,11 @@ class PostgresFacts:
             ) from None
         return True
 
+    def add_note(self, note: bytes) -> None:
+        """See SharedFacts."""
+        with self._connection.call():
+            self._connection.commit(BEGIN, Statement(INSERT_NOTE, (note,)))
+
     def read_notes(self, after: int, limit: int) -> list[Note]:
         """See SharedFacts."""
         with self._connection.call():

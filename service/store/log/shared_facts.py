@@ -87,6 +87,13 @@ class SharedFacts(Protocol):
             OutcomeUnknownError: The change may be made or not, or is not on enough nodes.
         """
 
+    def add_note(self, note: bytes) -> None:
+        """Add an entry to the audit, once as many nodes as an append needs have it.
+
+        Raises:
+            OutcomeUnknownError: It may be added or not.
+        """
+
     def read_notes(self, after: int, limit: int) -> list[Note]:
         """Return the notes with the next numbers above `after`, at most `limit`."""
 
