@@ -5,6 +5,7 @@ workers, as a learner does after publishing. Neither it nor what it imports can 
 stream only, and its status says why.
 """
 
+import random
 import select
 import signal
 import time
@@ -207,9 +208,10 @@ class ReceiverProcess:
             write_status(folder, {**trouble, "erased_epoch": read_status(folder).get("erased_epoch", 0)})
 
     def _wait(self) -> None:
-        """Wait until the next look: soon while a request waits for an event."""
+        """Wait until the next look: soon while a request waits for an event, and never in step with other replicas."""
         is_awaited = self._memory.sum_over_workers(SEQ_WAITERS) > 0
-        select.select([self._wakeup.fd], [], [], AWAITED_SECONDS if is_awaited else IDLE_SECONDS)
+        pause = AWAITED_SECONDS if is_awaited else IDLE_SECONDS
+        select.select([self._wakeup.fd], [], [], pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
 def run_receiver(settings: Settings, memory: SharedMemory, wakeup: Wakeup, workers: Sequence[Wakeup]) -> None:
