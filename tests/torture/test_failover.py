@@ -26,6 +26,8 @@ from tests.torture.log_writers import GENESIS, K, find_violations, make_drafts
 from tests.torture.results import Campaign
 
 SMALL_SHARE = 0.01
+# About nine of ten find a violation, so all of them miss it once in 100,000 runs.
+TRIES = 5
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +100,13 @@ def test_the_checker_detects_false_acknowledgements(
 
 
 def test_the_checker_detects_names_that_are_set_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that asks for the names alone acknowledges a COMMIT that did not wait, because they are set since."""
+    """A log that asks for the names alone acknowledges a COMMIT that did not wait, because they are set since.
+
+    Which COMMITs meet that moment is chance, so there are several tries.
+    """
     names = b"SELECT current_setting('synchronous_standby_names') <> '', current_setting('synchronous_commit')"
     monkeypatch.setattr(postgres_connection, "ASK_DURABILITY", Statement(names))
-    assert run_toggles(12).violations
+    assert any(run_toggles(12).violations for _ in range(TRIES))
 
 
 def test_lost_moved_and_doubled_events_are_detected() -> None:
