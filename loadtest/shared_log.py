@@ -3,8 +3,9 @@
     .venv/bin/python loadtest/shared_log.py [--rounds 7] [--seconds 3] [--write]
 
 P5: a service with a log in PostgreSQL, one that prepares its statements too, and one with SQLite are up at once, each
-with one worker on the first core. wrk sends feedback of one row over 64 connections from the last core, to each in
-turns. PostgreSQL, a primary and a synchronous standby, shares both cores with them.
+with one worker and a log of its own. wrk sends feedback of one row over 64 connections from the last core, to each in
+turns. The services and PostgreSQL, a primary and a synchronous standby, share both cores: more processes work for an
+event than there are cores, and the scheduler knows best where.
 
 P7: a client sends an event to one replica, and then asks another one for predictions until its answer includes the
 event. Nothing else is sent meanwhile.
@@ -23,11 +24,14 @@ from typing import Any
 import numpy as np
 from checkout_service import CheckoutService
 from closedloop import FEEDBACK_CONNECTIONS, saturate_feedback
-from database import empty_log
+from database import running_servers
 from environments import ROOT
 from machine import describe
 from operations import read_options, report, row
-from processes import Running, free_port, serving
+from processes import CORES, Running, free_port, serving
+
+from service.store.log.postgres_schema import create_schema
+from tests.support.postgres_servers import PostgresCluster
 
 RATIO_MIN, P99_MS_MAX, SERVED_MS_MAX = 0.65, 15.0, 25.0
 SAMPLES = 300
@@ -46,19 +50,20 @@ Saturated = dict[str, list[float]]
 
 @contextmanager
 def running(folder: Path, *variables: str) -> Iterator[Running]:
-    """Run a service of the shipped models on one core, with variables of its environment."""
+    """Run a service of the shipped models on all cores, with variables of its environment."""
     port = free_port()
     service = CheckoutService(port, folder)
-    with serving(["env", "-C", str(ROOT), *variables, *service.command], port, "/readyz", folder / "log") as server:
+    unpinned = ["taskset", "-c", ",".join(map(str, CORES)), "env", "-C", str(ROOT), *variables]
+    with serving([*unpinned, *service.command], port, "/readyz", folder / "log") as server:
         yield server
 
 
-def measure_feedback(folder: Path, address: str, rounds: int, seconds: int) -> dict[str, Saturated]:
+def measure_feedback(folder: Path, primary: PostgresCluster, rounds: int, seconds: int) -> dict[str, Saturated]:
     """Return the rates and the p99 in ms of feedback at saturation, by each log."""
     body = folder / "row.json"
     body.write_bytes(EVENT)
-    log = f"SOFTSTEP_LOG={address}"
-    sides = {POSTGRES: [log], PREPARED: [log, "SOFTSTEP_LOG_PREPARE=true"], SQLITE: []}
+    logs = [f"SOFTSTEP_LOG={primary.make_database(create_schema)}" for _ in range(2)]
+    sides = {POSTGRES: [logs[0]], PREPARED: [logs[1], "SOFTSTEP_LOG_PREPARE=true"], SQLITE: []}
     found: dict[str, Saturated] = {name: {"per_s": [], "p99_ms": []} for name in sides}
     with ExitStack() as stack:
         servers = {name: stack.enter_context(running(folder / name, *each)) for name, each in sides.items()}
@@ -119,10 +124,9 @@ def main() -> None:
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with empty_log() as address:
-            found = measure_feedback(folder, address, options.rounds, options.seconds)
-        with empty_log() as address:
-            served = measure_served(folder, address)
+        with running_servers() as (primary, _):
+            found = measure_feedback(folder, primary, options.rounds, options.seconds)
+            served = measure_served(folder, primary.make_database(create_schema))
     served_p99 = float(np.percentile(served, 99))
     rows = [
         *feedback_rows("P5: acknowledged events/s over HTTP", found[POSTGRES], found[SQLITE]),

@@ -37,6 +37,9 @@ PUBLISH_PAUSE: Final = 25
 # The same for a sparse model while no event waits to be folded. Its snapshots are large, and a longer pause would save
 # time that the fold does not need. With 2, workers read so many of them that events are served later.
 CAUGHT_UP_PAUSE: Final = 3
+# The same if so few events came since the last snapshot that nothing else needs the time: their senders wait for them.
+FEW_EVENTS: Final = 16
+FEW_EVENTS_PAUSE: Final = 8
 STATUS_SECONDS: Final = 0.25
 # The same as for snapshots; a report is for people.
 REPORT_SECONDS: Final = 0.5
@@ -171,9 +174,17 @@ class Publisher:
         self._delete_old_snapshots(follower.seq)
         if self._bases is not None:
             self._bases.delete_unnamed()
+        pause = self._pause(follower.seq - self._published_seq, is_behind=is_behind)
         self._published_seq = follower.seq
-        pause = PUBLISH_PAUSE if is_behind or self._bases is None else CAUGHT_UP_PAUSE
         self._publish_due = now + max(PUBLISH_SECONDS, pause * (process_seconds() - before))
+
+    def _pause(self, events: int, *, is_behind: bool) -> int:
+        """Return the pause after a snapshot with so many new events, in multiples of the time that it took."""
+        if is_behind:
+            return PUBLISH_PAUSE
+        if self._bases is not None:
+            return CAUGHT_UP_PAUSE
+        return FEW_EVENTS_PAUSE if events < FEW_EVENTS else PUBLISH_PAUSE
 
     def _served_contents(self) -> Contents:
         """Return the fields and arrays of the next snapshot; those of a sparse model are what a base lacks."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from service.learn.follow import Follower
-from service.learn.publish import Publisher
+from service.learn.publish import FEW_EVENTS, FEW_EVENTS_PAUSE, PUBLISH_PAUSE, Publisher
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_forget_ids
@@ -36,6 +36,28 @@ def test_an_erased_served_state_is_written_again(tmp_path: Path) -> None:
     publisher.erase_forgotten()
     assert list_seqs(tmp_path / "snapshots") == []
     assert publisher.is_due(float("inf"))
+
+
+def test_few_events_are_served_sooner_than_many(tmp_path: Path) -> None:
+    """The pause after a snapshot is shorter if it has few new events, unless more wait to be folded."""
+    artifact, log = make_artifact("softmax", 3, ["a", "b", "c"]), MemoryLog()
+    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
+    payload = encode_rows(np.ones((1, 3), np.float32), np.array([1]), Targets.INDEX, 3)
+    log.append([Draft(stream.number, Kind.FEEDBACK, b"%d" % number, payload, 0) for number in range(4 * FEW_EVENTS)])
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    publisher = Publisher(follower, 1 << 20)
+
+    def pause_after(events: int, *, is_behind: bool = False) -> int:
+        """Publish after so many events, which takes a second, and return the pause in seconds."""
+        follower.fold_batch(follower.read_next(events))
+        publisher.publish_snapshot(0.0, iter([5.0, 6.0]).__next__, is_behind=is_behind)
+        follower.fold_batch(follower.read_next(1))
+        return next(pause for pause in range(PUBLISH_PAUSE + 1) if publisher.is_due(pause))
+
+    assert pause_after(FEW_EVENTS + 1) == PUBLISH_PAUSE
+    assert pause_after(FEW_EVENTS - 2) == FEW_EVENTS_PAUSE
+    assert pause_after(FEW_EVENTS - 1) == PUBLISH_PAUSE
+    assert pause_after(1, is_behind=True) == PUBLISH_PAUSE
 
 
 def test_keyframes_with_a_forgotten_event_are_erased(tmp_path: Path) -> None:
