@@ -28,6 +28,7 @@ TOKEN_KEY = {
 ADDRESS = {"name": "SOFTSTEP_LOG", "valueFrom": {"secretKeyRef": {"name": "softstep-log-app", "key": "uri"}}}
 
 
+KSERVE = {**REPLICAS, "kserve": {"models": {"iris": "pvc://models/kserve"}}}
 ROLES = {**REPLICAS, "learners": {"replicas": 2}, "serviceMonitor": {"enabled": True}}
 
 
@@ -80,6 +81,43 @@ def test_kserve_runs_replicas_of_the_same_log() -> None:
     assert objects["PodDisruptionBudget"]["spec"] == {"maxUnavailable": 1, "selector": selector}
     assert predictor["topologySpreadConstraints"][0]["labelSelector"] == selector
     assert predictor["minReplicas"] == scaler["minReplicas"]
+
+
+def test_the_chart_makes_the_same_for_kserve() -> None:
+    """A runtime, and for each model what the plain file has; KServe makes the pods, so the chart has none."""
+    plain = by_kind(documents(DEPLOY / "kserve-replicas.yaml"))
+    made = render(**KSERVE, drainSeconds=2, settings={"SOFTSTEP_WORKERS": "1"})
+    assert made.keys() == plain.keys()
+    runtime, wanted = (each["ServingRuntime"]["spec"] for each in (made, plain))
+    (container,), (wanted_container,) = runtime["containers"], wanted["containers"]
+    assert settings_of(container) == settings_of(wanted_container).model_copy(
+        update={"drain_seconds": 2.0, "workers": 1}
+    )
+    for spec in (runtime, wanted):
+        del spec["containers"][0]["env"]
+    assert comparable(runtime) == comparable(wanted)
+    predictor, wanted = (each["InferenceService"]["spec"]["predictor"] for each in (made, plain))
+    assert predictor["model"].pop("runtime") == made["ServingRuntime"]["metadata"]["name"]
+    del wanted["model"]["runtime"]
+    assert predictor == wanted
+    assert made["InferenceService"]["metadata"]["annotations"] == plain["InferenceService"]["metadata"]["annotations"]
+    for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):
+        assert made[kind]["spec"] == plain[kind]["spec"]
+
+
+def test_kserve_serves_several_models_by_one_runtime() -> None:
+    """Without an autoscaler, each has the number of pods that is given."""
+    models = {"iris": "pvc://models/kserve", "digits": "s3://models/kserve"}
+    made = render_all(log={"secret": "softstep-log-app"}, kserve={"models": models}, replicas=4)
+    services = {each["metadata"]["name"]: each["spec"] for each in made if each["kind"] == "InferenceService"}
+    assert {name: spec["predictor"]["model"]["storageUri"] for name, spec in services.items()} == models
+    assert {spec["predictor"]["minReplicas"] for spec in services.values()} == {4}
+    kinds = [each["kind"] for each in made]
+    assert [kinds.count(kind) for kind in ("ServingRuntime", "PodDisruptionBudget", "HorizontalPodAutoscaler")] == [
+        1,
+        2,
+        0,
+    ]
 
 
 def test_replicas_have_the_key_of_tokens_of_a_secret() -> None:
@@ -201,6 +239,9 @@ def test_one_pod_that_learns_alone_has_no_learners() -> None:
         {"log": {"secret": "log", "copies": "3"}},
         {"autoscaling": {"busyShare": "1.5"}},
         {"autoscaling": {"cpu": "80"}},
+        {"kserve": {"models": {"iris": "pvc://models/kserve"}}},
+        {**KSERVE, "learning": False},
+        {**KSERVE, "learners": {"replicas": 2}},
     ],
     ids=str,
 )

@@ -8,9 +8,9 @@
 {{- if eq (default "" .role) "learner" }}-learner{{ end -}}
 {{- end -}}
 
-{{/* The roles that have pods of their own: "all" has one Deployment, or "worker" and "learner" have one each. */}}
+{{/* The roles that have pods of the chart's: "all" has one Deployment, or "worker" and "learner" have one each; none with KServe. */}}
 {{- define "softstep.roles" -}}
-{{- if and (include "softstep.shared" .) .Values.learners.replicas }}["worker", "learner"]{{ else }}["all"]{{ end -}}
+{{- if .Values.kserve.models }}[]{{ else if and (include "softstep.shared" .) .Values.learners.replicas }}["worker", "learner"]{{ else }}["all"]{{ end -}}
 {{- end -}}
 
 {{/* The labels that select the pods of this release; they never change. */}}
