@@ -389,6 +389,15 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
     assert learner.progress["skipped_rows"] == learner.progress["rows"] == 0
 
 
+def test_a_step_whose_squares_overflow_has_a_finite_norm() -> None:
+    """The sum of squares of its changes is more than float32 can hold, though each weight is within it."""
+    case = SparseCase("multilabel", replace(SPARSE_RULES["sgd"], forget=0.0), N=3, B=1)
+    X, columns = np.full(3, 2.0**59, np.float32), np.arange(3, dtype=np.int32)
+    learner = case.learner()
+    learner.fold(SparseRows(np.array([3]), columns, X), Y=np.zeros((1, case.K)), weights=np.array([262.0]))
+    assert all(np.isfinite(tensor).all() for tensor in learner.tensors().values())
+
+
 @settings(deadline=None, max_examples=examples(150))
 @given(st.data(), heads, names)
 def test_any_rows_leave_a_finite_model(data: st.DataObject, head: str, name: RuleName) -> None:

@@ -62,6 +62,9 @@ from service.softmax.kernels.sparse_forward import (
 from service.softmax.kernels.sparse_lanes import load_first, load_row, store_row
 from service.softmax.kernels.wide import root
 
+# What the sum of squares of a step counts as if it overflows float32: more than any that does not.
+STEP_SQUARES_MAX = 2.0**160
+
 
 def _step_kernel(count):
     """A function that takes a step, `count` classes at a time. Returns the step's sum of squares."""
@@ -212,10 +215,8 @@ def sparse_fold_forward(
             1.0 - SHRINK * share,
         )  # fmt: skip
         _touch(columns, start, n, forget, first, refills, touched)
-        count_step_norm(
-            progress,
-            _step(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, ends[i], ahead),
-        )
+        squares = _step(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, ends[i], ahead)
+        count_step_norm(progress, min(squares, STEP_SQUARES_MAX))
         if limit > 0.0:
             update_regret(regret, head, K, target, loss, uniform, limit)
     return True
