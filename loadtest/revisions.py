@@ -1,6 +1,6 @@
 """Compare two revisions of Softstep: requests/s of five loads at saturation, measured in turns.
 
-    python loadtest/revisions.py REVISION [--rounds 7] [--seconds 2]
+    python loadtest/revisions.py REVISION [--rounds 7] [--seconds 2] [--loads feedback]
 
 The revision of git is checked out under build/, and this checkout is the other one. Both run with the same Python, and
 both servers are up at once on one core; the client has the other core. Every round measures each load once for each
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -77,10 +77,10 @@ def measure(server: Running, load: Load | None, seconds: int, scratch: Path) -> 
     return Rates(seen["per_s"], 1e6 / (seen["user_us"] + seen["system_us"]))
 
 
-def compare(before: Path, rounds: int, seconds: int) -> dict[str, Sides]:
+def compare(before: Path, rounds: int, seconds: int, names: Sequence[str]) -> dict[str, Sides]:
     """Return what each load measured, round by round, on the earlier revision and on this checkout."""
     every = make_loads(ROOT / "models")
-    loads: dict[str, Load | None] = {**{name: every[name] for name in LOADS}, FEEDBACK: None}
+    loads: dict[str, Load | None] = {name: None if name == FEEDBACK else every[name] for name in names}
     rates: defaultdict[str, Sides] = defaultdict(lambda: ([], []))
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         scratch = Path(name)
@@ -101,10 +101,12 @@ def main() -> None:
     parser.add_argument("revision", help="the earlier revision of git")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--loads", nargs="+", choices=(*LOADS, FEEDBACK), default=(*LOADS, FEEDBACK))
     options = parser.parse_args()
     print("| load | before, requests/s | after, requests/s | after / before | by processor time |")
     print("| --- | --- | --- | --- | --- |")
-    for name, (before, after) in compare(check_out(options.revision), options.rounds, options.seconds).items():
+    checkout = check_out(options.revision)
+    for name, (before, after) in compare(checkout, options.rounds, options.seconds, options.loads).items():
         rates = [median(one.per_second for one in side) for side in (before, after)]
         ratio, by_cpu = (
             median(late[field] / early[field] for early, late in zip(before, after, strict=True)) for field in (0, 1)

@@ -184,8 +184,8 @@ class ServingSettings(BaseSettings):
     )
     log_prepare: bool = Field(
         False,
-        description="Prepare the statements of PostgreSQL once in each connection, which saves its server a third of "
-        "its time. Only without a pooler of transactions, or with one that keeps them, as PgBouncer from 1.21.",
+        description="Prepare the statements of PostgreSQL once in each connection, so that its server does not parse "
+        "each again. Only without a pooler of transactions, or with one that keeps them, as PgBouncer from 1.21.",
     )
     log_archive_seconds: Seconds | None = Field(
         None,

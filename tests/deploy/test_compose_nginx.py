@@ -123,7 +123,7 @@ class SilentReplica:
 
 @pytest.mark.parametrize(("is_stalled", "status"), [(False, 502), (True, 504)])
 def test_a_post_that_was_sent_is_not_repeated(tmp_path: Path, *, is_stalled: bool, status: int) -> None:
-    """One replica gets it, and the client learns that there is no answer; a GET is sent to all three."""
+    """nginx sends it to one replica, and answers that none came from there; it sends a GET to all three."""
     for method, path, times in (("POST", PREDICT, 1), ("POST", FEEDBACK, 1), ("GET", "/readyz", 3)):
         with contextlib.ExitStack() as stack:
             replicas = [stack.enter_context(SilentReplica(is_stalled=is_stalled)) for _ in range(3)]

@@ -121,7 +121,7 @@ def test_kserve_serves_several_models_by_one_runtime() -> None:
 
 
 def test_replicas_have_the_key_of_tokens_of_a_secret() -> None:
-    """The plain files take it if the Secret exists; the chart is told its name."""
+    """The plain files use a Secret if it exists; a value of the chart names the Secret."""
     for name, kind in (("kubernetes-replicas.yaml", "Deployment"), ("kserve-replicas.yaml", "ServingRuntime")):
         spec = by_kind(documents(DEPLOY / name))[kind]["spec"]
         (container,) = spec["template"]["spec"]["containers"] if kind == "Deployment" else spec["containers"]

@@ -54,4 +54,6 @@ def test_looks_have_pauses() -> None:
 
 
 def test_a_log_that_is_not_shared_has_no_facts() -> None:
-    FollowedFacts(None, {"one": print}).look(100)
+    found: list[bytes] = []
+    FollowedFacts(None, {"one": found.append}).look(100)
+    assert found == []

@@ -1,7 +1,8 @@
 """Queue the statements of a pipeline, each with its text, or by the name under which the session has prepared it.
 
-A prepared statement is parsed once in a session and planned a few times. A batch of 64 events then takes a third less
-processor time of the server. It needs a session that stays the same, or a pooler that knows prepared statements.
+A prepared statement is parsed once in a session and planned a few times, which is a large part of what a short append
+costs the server (docs/benchmarks/operations.md). It needs a session that stays the same, or a pooler that knows
+prepared statements.
 
 Each is prepared just before its first use, inside of the transaction, because parsing ends the moment in which a
 transaction may still choose its isolation level.

@@ -74,7 +74,7 @@ def test_past_states_are_folded_from_the_log(pair: Pair, log: PostgresLog) -> No
 def test_a_past_state_that_cannot_be_folded_is_logged(
     pair: Pair, address: str, postgres_server: PostgresCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client is asked to ask again, and the operator is told why that does not help."""
+    """Each request gets 202, as if the fold went on; the service's log says why it fails."""
     for label in (0, 1):
         assert ask(pair, "feedback", labels=[label]).status == 202
     postgres_server.execute("DELETE FROM blobs", database=address.rpartition("/")[2])

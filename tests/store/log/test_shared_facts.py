@@ -42,7 +42,7 @@ def facts(opener: Opener) -> Iterator[SharedFacts]:
 
 @pytest.fixture
 def name() -> str:
-    """The name of a fact that there is not yet."""
+    """A name that no fact has yet."""
     return f"fact {next(numbers)}"
 
 
